@@ -1,0 +1,1 @@
+"""Search, performance models, storage and answers of Auto-PruMUX."""

@@ -1,0 +1,66 @@
+"""Errors of the search, its storage and its answers.
+
+AutoPrumuxError                 exit code 1
+├── UsageError                  exit code 2: an option or argument that cannot be used
+│   └── ConfigError             a study file or preset with mistakes (all reported together)
+├── StorageError                the database cannot be opened, read or written
+│   ├── NewerSchemaError        written by a newer version of this program
+│   └── StudyMismatchError      the stored study has another recipe
+├── UnknownStudyError           the database holds no such study or task
+├── NoBaselineError             the study has no measured dense baseline yet
+└── EvaluationError             a trial failed; `cause` is stored with it
+    ├── InputError              data, checkpoint or configuration: every trial would fail, the search stops
+    └── TrialError              this trial only: the search goes on
+"""
+
+
+class AutoPrumuxError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(AutoPrumuxError, ValueError):
+    """An option or argument cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A study file has mistakes."""
+
+
+class StorageError(AutoPrumuxError):
+    """The database cannot be opened, read or written."""
+
+
+class NewerSchemaError(StorageError):
+    """The database was written by a newer version of this program."""
+
+
+class StudyMismatchError(StorageError):
+    """The stored study was made with another recipe."""
+
+
+class UnknownStudyError(AutoPrumuxError):
+    """The database holds no such study or task."""
+
+
+class NoBaselineError(AutoPrumuxError):
+    """The study has no measured dense baseline yet."""
+
+
+class EvaluationError(AutoPrumuxError):
+    """A candidate could not be evaluated; `cause` is one word for the database."""
+
+    def __init__(self, message: str, *, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class InputError(EvaluationError):
+    """Data, checkpoint or configuration are at fault, so every trial would fail."""
+
+
+class TrialError(EvaluationError):
+    """Only this trial failed."""

@@ -1,0 +1,1 @@
+"""Evaluators: a candidate and a seed become a measurement."""

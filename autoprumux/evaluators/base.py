@@ -1,0 +1,37 @@
+"""The interface of evaluators."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from autoprumux.records import Candidate, Measurement
+
+Report = Callable[[str, float, int], None]
+"""`report(name, value, step)`. Names are `PHASE/VALUE`: `finetune/loss`, `prune/sparsity`,
+`finetune/held_out_accuracy`; `PHASE/total` announces a phase with `value` = its number of updates and
+`step` = the updates already done (after a resume); `PHASE/step` ticks with `value` = updates done."""
+
+
+class Evaluator(Protocol):
+    """Turns a candidate into a measurement."""
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Name of the exact examples; starts with `builtin:` for built-in data."""
+
+    def check(self) -> None:
+        """Load data, tokenizer and checkpoint headers, so that mistakes show before any training.
+
+        Raises:
+            InputError: If data, checkpoint or configuration are at fault.
+        """
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Measurement:
+        """Train and measure `candidate`, or take up where a killed process stopped.
+
+        Raises:
+            InputError: If every trial would fail.
+            TrialError: If this one did; its `cause` is stored.
+        """
+
+    def cached_widths(self) -> frozenset[int]:
+        """Widths N whose fine-tuned starting point need not be trained again (phases 1-3 done)."""

@@ -1,0 +1,185 @@
+"""The nouns of the project: frozen, plain, without behaviour that needs a library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+TrialState = Literal["complete", "failed", "running"]
+"""`running` also covers a trial whose process was killed, until the next run takes it up."""
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """A point of the space: mux width N and sparsity s, rounded to four digits."""
+
+    num_instances: int
+    """Mux width N; 1 = no multiplexing."""
+    sparsity: float
+    """Requested sparsity s of the encoder, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsity", round(float(self.sparsity), 4))
+
+    @property
+    def is_baseline(self) -> bool:
+        """True for the dense baseline (1, 0)."""
+        return self.num_instances == 1 and self.sparsity == 0.0
+
+    def __str__(self) -> str:
+        return f"N={self.num_instances} s={self.sparsity:.2f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPoint:
+    """One value that a phase reported after `step` optimiser updates."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseRecord:
+    """What one training phase did."""
+
+    name: str
+    """`prime`, `pretrain`, `finetune`, `prune` or `finetune_pruned`."""
+    num_updates: int
+    duration_s: float
+    memory_mib: float
+    is_cached: bool
+    """True if the phase came from the checkpoint cache and cost this trial nothing."""
+    history: tuple[HistoryPoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """Shape of the compacted encoder; lists have one entry per layer."""
+
+    hidden_size: int
+    head_counts: tuple[int, ...]
+    feedforward_sizes: tuple[int, ...]
+    num_encoder_parameters: int
+    num_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Throughput of one model on one device, measured interleaved with the dense baseline."""
+
+    throughput: float
+    """Median sequences per second."""
+    throughput_q1: float
+    throughput_q3: float
+    baseline_throughput: float
+    """Median sequences per second of the dense baseline in the same run."""
+    speedup: float
+    speedup_q1: float
+    speedup_q3: float
+    num_repeats: int
+    batch_size: int
+    """Groups in a batch."""
+    length: int
+    """Tokens in a sequence."""
+    dtype: str
+    device: str
+    num_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one trial yielded."""
+
+    accuracy: float
+    """Mean over compositions of the groups on the whole validation set, fraction in [0, 1]."""
+    accuracy_std: float
+    """Standard deviation over compositions."""
+    num_examples: int
+    """Validation examples."""
+    num_compositions: int
+    correctness: bytes
+    """`(num_compositions, num_examples)` booleans in dataset order, `numpy.packbits` of the flat array."""
+    throughput: Throughput
+    sparsity: float
+    """Achieved sparsity."""
+    structure: Structure
+    phases: tuple[PhaseRecord, ...]
+    duration_s: float
+    """Wall-clock seconds of the trial, earlier processes and its measurements included."""
+    checkpoint: str
+    """Directory of the compacted model."""
+    seed: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def speedup(self) -> float:
+        """Median throughput over the dense baseline's."""
+        return self.throughput.speedup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a trial yielded nothing."""
+
+    cause: str
+    """One word: `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, `killed`, `error`, …"""
+    message: str
+    last_accuracy: float | None = None
+    """Last held-out accuracy seen, if any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Why a candidate was chosen, as the sampler saw it."""
+
+    reason: str
+    """One clause for the trial line, for example `chance 0.82 to meet 2.0 points, gain 1.4x, about 1.1 min`."""
+    chance: float | None = None
+    """Predicted probability of meeting the (loosest) budget."""
+    expected_speedup: float | None = None
+    expected_gain: float | None = None
+    """Expected gain in the best feasible speed-up, averaged over the budgets."""
+    predicted_minutes: float | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial as the database tells it."""
+
+    number: int
+    candidate: Candidate
+    state: TrialState
+    choice: Choice | None = None
+    measurement: Measurement | None = None
+    """Present exactly if `state` is `complete`."""
+    failure: Failure | None = None
+    """Present exactly if `state` is `failed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """One study as the database tells it."""
+
+    name: str
+    task: str
+    config: Mapping[str, object]
+    """The resolved configuration, plain dictionaries."""
+    config_hash: str
+    data_fingerprint: str
+    """Names the exact examples; starts with `builtin:` for built-in data."""
+    seed: int
+    budgets: tuple[float, ...]
+    """Declared budgets, fractions."""
+    trials: tuple[TrialRecord, ...] = ()
+    """In order of their number."""
+
+    @property
+    def measured(self) -> dict[Candidate, Measurement]:
+        """Finished trials by candidate."""
+        return {t.candidate: t.measurement for t in self.trials if t.measurement is not None}
+
+    @property
+    def baseline(self) -> Measurement | None:
+        """The dense baseline's measurement, if it is there."""
+        return self.measured.get(Candidate(1, 0.0))

@@ -1,0 +1,1 @@
+"""Everything that asks and tells Optuna."""

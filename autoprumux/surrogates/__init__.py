@@ -1,0 +1,1 @@
+"""Predictors of accuracy and throughput: candidate to mean and standard deviation."""

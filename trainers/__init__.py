@@ -1,0 +1,1 @@
+"""Train and measure one multiplexed and pruned encoder; usable without the search."""

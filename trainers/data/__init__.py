@@ -1,0 +1,1 @@
+"""Tasks, their examples and how sequences form groups."""

@@ -1,0 +1,1 @@
+"""Accuracy, throughput and the environment they were measured in."""

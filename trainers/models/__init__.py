@@ -1,0 +1,1 @@
+"""Multiplexed encoders, gates, compaction and checkpoints."""
