@@ -100,7 +100,7 @@ def demo_study() -> StudyRecord:
 
 @pytest.fixture
 def demo_study_record() -> Callable[..., StudyRecord]:
-    """Factory: `demo_study_record(name="other", budgets=(0.05,))` replaces fields of the demo study."""
+    """Factory: `demo_study_record(name="other", budgets=(0.05,))`, the demo study changed."""
     return lambda **changes: replace(make_study(), **changes)
 
 
