@@ -1,0 +1,275 @@
+"""Accuracy and speed-up of every candidate together, from whatever is measured so far.
+
+Accuracy is the paper's bilinear interpolant where measured points surround the candidate and the
+additive trend of `structured` elsewhere; neither may beat a measured point that is smaller in N
+and s. Speed-up is the latency law, bent to pass through the measured points.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprumux.errors import NoBaselineError
+from autoprumux.records import Candidate, Measurement, StudyRecord
+from autoprumux.surrogates.bilinear import BilinearSurrogate
+from autoprumux.surrogates.latency import LatencySurrogate
+from autoprumux.surrogates.residual import ResidualField
+from autoprumux.surrogates.structured import StructuredSurrogate
+
+BASELINE = Candidate(1, 0.0)
+
+_CHANCE_AFTER_FAILURE = 0.1
+"""Chance that a candidate trains at all once one of at most its N and s has failed."""
+_LOSS_AFTER_FAILURE = 0.10
+"""Least accuracy loss expected of such a candidate."""
+_MISHAPS = frozenset({"out_of_memory", "disk_full", "killed", "error"})
+"""Causes of failure that say nothing about the accuracy of larger candidates."""
+_QUARTILES_PER_STD = 1.349
+"""Interquartile range of a normal distribution in standard deviations."""
+_TIMING_STD = 0.02
+"""Spread of a timing repeated on a quiet machine, in log speed-up."""
+_TIE = 1e-9
+"""Losses equal up to rounding of the subtraction count as equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformancePrediction:
+    """What is expected of one candidate; for a measured one, what was measured."""
+
+    candidate: Candidate
+    accuracy: float
+    accuracy_std: float
+    accuracy_loss: float
+    accuracy_loss_std: float
+    """Includes the noise of measuring this candidate and the baseline."""
+    speedup: float
+    """Median of the predicted distribution."""
+    log_speedup_std: float
+    """Standard deviation of the natural logarithm of the speed-up."""
+    chance_trained: float
+    """Chance that training yields a model at all."""
+    is_measured: bool
+    is_extrapolated: bool
+    """True if no measured points surround the candidate."""
+
+
+class PerformanceModel:
+    """Predicts every candidate, even with only the baseline measured."""
+
+    def __init__(
+        self,
+        measured: Mapping[Candidate, Measurement],
+        failed: Sequence[Candidate],
+        *,
+        validation_size: int,
+    ) -> None:
+        self._measured = dict(measured)
+        self._failed = tuple(failed)
+        self._num_examples = validation_size
+        self._baseline = measured[BASELINE].accuracy
+        self._predictions: dict[Candidate, PerformancePrediction] = {}
+        self._fit()
+
+    @classmethod
+    def from_measured(
+        cls,
+        measured: Mapping[Candidate, Measurement],
+        failed: Sequence[Candidate],
+        grid: Sequence[Candidate],
+        *,
+        validation_size: int | None = None,
+    ) -> "PerformanceModel":
+        """Fit both surrogates and predict the grid.
+
+        Args:
+            measured: Finished trials; must hold the dense baseline.
+            failed: Candidates whose training collapsed or missed its sparsity; see
+                `telling_failures`. grid: Candidates to predict at once; others are predicted when
+                asked for. validation_size: Examples behind a new accuracy; the baseline's if None.
+
+        Raises:
+            NoBaselineError: If `measured` lacks the dense baseline.
+            UsageError: If a measured accuracy or speed-up isn't finite.
+        """
+        if BASELINE not in measured:
+            raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
+        size = validation_size or measured[BASELINE].num_examples
+        model = cls(measured, failed, validation_size=size)
+        model.predict(list({*grid, *measured}))
+        return model
+
+    def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
+        """Predict `M` candidates, in their order; defined for every candidate."""
+        new = [c for c in dict.fromkeys(candidates) if c not in self._predictions]
+        if new:
+            self._predictions.update(zip(new, self._predict_new(new), strict=True))
+        return [self._predictions[candidate] for candidate in candidates]
+
+    def chance_within(self, candidate: Candidate, budget: float) -> float:
+        """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction)."""
+        predicted = self.predict([candidate])[0]
+        margin = budget - predicted.accuracy_loss + _TIE
+        return predicted.chance_trained * _normal_cdf(margin, predicted.accuracy_loss_std)
+
+    def expected_gain(
+        self,
+        candidate: Candidate,
+        budgets: Sequence[float],
+        best_feasible_speedups: Sequence[float],
+    ) -> float:
+        """Expected gain in the best feasible speed-up, averaged over the budgets.
+
+        Mean over budgets of `E[(speedup - best)+]` times the chance to be within; accuracy and
+        speed-up count as independent, the speed-up as lognormal.
+
+        Args:
+            candidate: The point of the space.
+            budgets: Fractions.
+            best_feasible_speedups: Per budget, the best measured speed-up within it.
+        """
+        predicted = self.predict([candidate])[0]
+        gains = [
+            self.chance_within(candidate, budget)
+            * _expected_excess(predicted.speedup, predicted.log_speedup_std, best)
+            for budget, best in zip(budgets, best_feasible_speedups, strict=True)
+        ]
+        return float(np.mean(gains)) if gains else 0.0
+
+    def _fit(self) -> None:
+        points = list(self._measured)
+        accuracies = [self._measured[c].accuracy for c in points]
+        speedups = [math.log(self._measured[c].speedup) for c in points]
+        self._bilinear = BilinearSurrogate()
+        self._bilinear.fit(points, accuracies)
+        self._structured = StructuredSurrogate(noise_std=self._noise_std(self._baseline))
+        self._structured.fit(points, [self._baseline - accuracy for accuracy in accuracies])
+        others = [(c, v) for c, v in zip(points, speedups, strict=True) if not c.is_baseline]
+        self._latency = LatencySurrogate()
+        self._latency.fit([c for c, _ in others], [v for _, v in others])
+        law = [p.mean if p else 0.0 for p in self._latency.predict(points)]
+        self._bend = ResidualField(points, np.array(speedups) - np.array(law))
+
+    def _noise_std(self, accuracy: float) -> float:
+        """Binomial standard deviation of one measured accuracy."""
+        share = min(max(accuracy, 0.0), 1.0)
+        return math.sqrt(share * (1.0 - share) / self._num_examples)
+
+    def _predict_new(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
+        speedups = self._log_speedups(candidates)
+        inside = self._bilinear.predict(candidates)
+        trends = self._structured.predict(candidates)
+        return [
+            self._measured_prediction(candidate)
+            if candidate in self._measured
+            else self._unmeasured(
+                candidate,
+                loss=trend.mean if interpolated is None else self._baseline - interpolated.mean,
+                model_std=trend.std,
+                log_speedup=speedup,
+                is_extrapolated=interpolated is None,
+            )
+            for candidate, interpolated, trend, speedup in zip(
+                candidates, inside, trends, speedups, strict=True
+            )
+            if trend is not None
+        ]
+
+    def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
+        measurement = self._measured[candidate]
+        own, base = self._noise_std(measurement.accuracy), self._noise_std(self._baseline)
+        throughput = measurement.throughput
+        quartiles = max(throughput.speedup_q3 - throughput.speedup_q1, 0.0)
+        return PerformancePrediction(
+            candidate=candidate,
+            accuracy=measurement.accuracy,
+            accuracy_std=own,
+            accuracy_loss=self._baseline - measurement.accuracy,
+            accuracy_loss_std=0.0 if candidate.is_baseline else math.hypot(own, base),
+            speedup=measurement.speedup,
+            log_speedup_std=quartiles / _QUARTILES_PER_STD / measurement.speedup,
+            chance_trained=1.0,
+            is_measured=True,
+            is_extrapolated=False,
+        )
+
+    def _unmeasured(
+        self,
+        candidate: Candidate,
+        *,
+        loss: float,
+        model_std: float,
+        log_speedup: tuple[float, float],
+        is_extrapolated: bool,
+    ) -> PerformancePrediction:
+        loss = self._monotone_loss(candidate, loss)
+        is_doubtful = any(_is_within(failed, candidate) for failed in self._failed)
+        if is_doubtful:
+            loss = max(loss, _LOSS_AFTER_FAILURE)
+        accuracy = min(max(self._baseline - loss, 0.0), 1.0)
+        std = math.hypot(model_std, self._noise_std(accuracy))
+        return PerformancePrediction(
+            candidate=candidate,
+            accuracy=accuracy,
+            accuracy_std=std,
+            accuracy_loss=self._baseline - accuracy,
+            accuracy_loss_std=math.hypot(std, self._noise_std(self._baseline)),
+            speedup=math.exp(log_speedup[0]),
+            log_speedup_std=log_speedup[1],
+            chance_trained=_CHANCE_AFTER_FAILURE if is_doubtful else 1.0,
+            is_measured=False,
+            is_extrapolated=is_extrapolated,
+        )
+
+    def _monotone_loss(self, candidate: Candidate, loss: float) -> float:
+        """Within the losses of smaller and larger measured points, give or take their noise."""
+        noise = math.sqrt(2.0) * self._noise_std(self._baseline)
+        losses = {c: self._baseline - m.accuracy for c, m in self._measured.items()}
+        above = [known for c, known in losses.items() if _is_within(candidate, c)]
+        below = [known for c, known in losses.items() if _is_within(c, candidate)]
+        loss = min([loss, *(known + noise for known in above)])
+        return max([loss, *(known - noise for known in below)])
+
+    def _log_speedups(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+        """Mean and standard deviation of the log speed-up, monotone against measured points."""
+        law = self._latency.predict(candidates)
+        bends, left = self._bend.mean(candidates), self._bend.unexplained(candidates)
+        known = {c: math.log(m.speedup) for c, m in self._measured.items()}
+        found = []
+        for candidate, predicted, bend, share in zip(candidates, law, bends, left, strict=True):
+            mean, std = (predicted.mean, predicted.std) if predicted else (0.0, 0.0)
+            above = [v for c, v in known.items() if _is_within(candidate, c)]
+            below = [v for c, v in known.items() if _is_within(c, candidate)]
+            mean = max([min([mean + float(bend), *above]), *below])
+            found.append((mean, max(std * math.sqrt(float(share)), _TIMING_STD)))
+        return found
+
+
+def telling_failures(study: StudyRecord) -> list[Candidate]:
+    """Failed candidates whose cause says something about larger ones, mishaps left out."""
+    return [
+        trial.candidate
+        for trial in study.trials
+        if trial.failure is not None and trial.failure.cause not in _MISHAPS
+    ]
+
+
+def _is_within(small: Candidate, large: Candidate) -> bool:
+    """True if `small` has at most the width and at most the sparsity of `large`."""
+    return small.num_instances <= large.num_instances and small.sparsity <= large.sparsity
+
+
+def _normal_cdf(margin: float, std: float) -> float:
+    if std <= 0.0:
+        return 1.0 if margin >= 0.0 else 0.0
+    return 0.5 * math.erfc(-margin / (std * math.sqrt(2.0)))
+
+
+def _expected_excess(median: float, log_std: float, best: float) -> float:
+    """`E[(S - best)+]` for a lognormal `S`."""
+    if log_std <= 0.0:
+        return max(median - best, 0.0)
+    ratio = math.log(median / best)
+    mean = median * math.exp(0.5 * log_std**2)
+    return mean * _normal_cdf(ratio + log_std**2, log_std) - best * _normal_cdf(ratio, log_std)
