@@ -85,9 +85,9 @@ class PerformanceModel:
 
         Args:
             measured: Finished trials; must hold the dense baseline.
-            failed: Candidates whose training collapsed or missed its sparsity; see
-                `telling_failures`. grid: Candidates to predict at once; others are predicted when
-                asked for. validation_size: Examples behind a new accuracy; the baseline's if None.
+            failed: Candidates that collapsed or missed their sparsity; see `telling_failures`.
+            grid: Candidates to predict at once; others are predicted when asked for.
+            validation_size: Examples behind a new accuracy; the baseline's if None.
 
         Raises:
             NoBaselineError: If `measured` lacks the dense baseline.

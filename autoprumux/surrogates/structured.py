@@ -26,6 +26,8 @@ _PRIOR_STD = np.array([0.06, 0.06, 0.03, 0.06, 0.08])
 _RESIDUAL_STD = 0.008
 _RESIDUAL_SHARE = 0.2
 """The residual's spread grows with the losses seen: this share of their root mean square."""
+_JITTER = 1e-10
+"""Keeps the matrices solvable without measurement noise."""
 _NUM_SWEEPS = 300
 
 
@@ -44,14 +46,14 @@ class StructuredSurrogate:
         self.fit([], [])
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
-        """See `Surrogate.fit`; values are accuracy losses. The baseline's loss, 0, is always
-        known.""" check_points(candidates, values) known = {Candidate(1, 0.0): 0.0,
-        **dict(zip(candidates, values, strict=True))} points, losses = list(known),
-        np.array(list(known.values()), dtype=np.float64) self._points = points self._residual_std =
-        float(
-            np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * np.sqrt(np.mean(losses**2)))
-        )
-        noise = self._noise**2 * np.eye(len(points)) + 1e-10
+        """See `Surrogate.fit`; values are accuracy losses. The baseline's, 0, is always known."""
+        check_points(candidates, values)
+        known = {Candidate(1, 0.0): 0.0, **dict(zip(candidates, values, strict=True))}
+        points, losses = list(known), np.array(list(known.values()), dtype=np.float64)
+        typical = float(np.sqrt(np.mean(losses**2)))
+        self._points = points
+        self._residual_std = float(np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * typical))
+        noise = (self._noise**2 + _JITTER) * np.eye(len(points))
         features, place = _features(points), coordinates(points)
         residual = self._residual_std**2 * correlation(place, place) + noise
         self._coefficients = _ridge(features, losses, residual)
