@@ -1,0 +1,1 @@
+"""Sentence templates of the built-in data, one file per task."""
