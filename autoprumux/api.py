@@ -1,0 +1,147 @@
+"""The use cases as functions, for Python users and for the command line alike.
+
+Heavy libraries are imported inside the functions, so that importing this module costs nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoprumux.config import (
+    DEFAULT_PRESET,
+    Override,
+    StudyConfig,
+    load_study,
+    load_task,
+    parse_budgets,
+)
+
+if TYPE_CHECKING:
+    from autoprumux.query import BudgetAnswer
+    from autoprumux.records import StudyRecord
+    from autoprumux.search.runner import Listener, SearchOutcome
+
+DEFAULT_STORAGE = "sqlite:///autoprumux.db"
+"""Database of a command that names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOutcome:
+    """What the database answers."""
+
+    study: "StudyRecord"
+    answers: "tuple[BudgetAnswer, ...]"
+
+
+def search_task(
+    task: str = "qnli",
+    budget: str = "2",
+    *,
+    preset: str = DEFAULT_PRESET,
+    storage: str = DEFAULT_STORAGE,
+    settings: Mapping[str, object] | None = None,
+) -> "SearchOutcome":
+    """Train trials until the fastest model within `budget` is settled, and yield the answer.
+
+    Run again with the same arguments, it resumes.
+
+    Args:
+        task: `mnli`, `qnli`, `qqp`, `sst2`, or the path of a TOML file with a task of one's own.
+        budget: Largest accuracy loss in percentage points: `2`, `1,3,10` or `0:10:0.5`.
+        preset: Name of a preset or path of a study file.
+        storage: Database URL.
+        settings: Further keys of the study file, for example `{"search.max_trials": 6}`.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    overrides = [
+        task_override(task, "task"),
+        Override("search.budget", budget, "budget"),
+        *(Override(key, value, key) for key, value in (settings or {}).items()),
+    ]
+    return run_search(load_study(preset, overrides), storage=storage)
+
+
+def run_search(
+    config: StudyConfig,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    cache_dir: Path | None = None,
+    listener: "Listener | None" = None,
+) -> "SearchOutcome":
+    """Run or resume the study `config`; data and model are checked before the database is touched.
+
+    Args:
+        config: The study.
+        storage: Database URL.
+        cache_dir: Directory of checkpoints; None means the user's cache directory.
+        listener: Told what happens; None means lines on stderr.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.evaluators.trained import TrainedEvaluator
+    from autoprumux.report.progress import ConsoleListener
+    from autoprumux.search.runner import run_study
+    from autoprumux.storage.database import open_database
+
+    evaluator = TrainedEvaluator(config.trainer, cache_dir or default_cache_dir())
+    evaluator.check()
+    database = open_database(storage)
+    try:
+        if listener is not None:
+            return run_study(config, database, evaluator, listener)
+        with ConsoleListener() as console:
+            return run_study(config, database, evaluator, console)
+    finally:
+        database.close()
+
+
+def query_task(
+    task: str | None = None,
+    budget: str | None = None,
+    *,
+    study: str | None = None,
+    storage: str = DEFAULT_STORAGE,
+) -> QueryOutcome:
+    """Yield the best models per budget from the database alone; nothing is trained.
+
+    Args:
+        task: Takes the newest study of this task; None takes the newest of all.
+        budget: Percentage points, see `search_task`; None means the budgets of the study.
+        study: Takes the study of this name.
+        storage: Database URL.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    budgets = None if budget is None else parse_budgets(budget)
+
+    from autoprumux.query import answer_budgets
+    from autoprumux.storage.database import open_database
+    from autoprumux.storage.repository import Repository
+
+    database = open_database(storage, must_exist=True)
+    try:
+        record = Repository(database).load_study(name=study, task=task)
+    finally:
+        database.close()
+    return QueryOutcome(study=record, answers=answer_budgets(record, budgets or record.budgets))
+
+
+def task_override(task: str, spelling: str) -> Override:
+    """Yield the override for a task's name or for the TOML file of a task of one's own.
+
+    Raises:
+        ConfigError: If the file cannot be read or is no TOML.
+    """
+    return Override("task", load_task(task) if task.endswith(".toml") else task, spelling)
+
+
+def default_cache_dir() -> Path:
+    """Yield the directory of checkpoints when none is named."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("autoprumux")

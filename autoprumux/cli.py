@@ -1,0 +1,268 @@
+"""The command line: parse, call one use case, print. Heavy imports happen inside the commands."""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoprumux.api import (
+    DEFAULT_STORAGE,
+    query_task,
+    run_search,
+    task_override,
+)
+from autoprumux.config import DEFAULT_PRESET, Override, load_study, parse_setting
+from autoprumux.errors import AutoPrumuxError
+
+EXIT_INTERRUPTED = 130
+"""What shells report for a program that Ctrl-C stopped."""
+
+AFTER_INTERRUPT = "Finished trials are stored; the same command takes the search up again."
+
+SEARCH_EPILOG = """\b
+Example:
+  autoprumux search --task qnli --budget 2
+"""
+QUERY_EPILOG = """\b
+Example:
+  autoprumux query --task qnli --budget 0:10:0.5
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main() -> None:
+    """Run the command line of `sys.argv`."""
+    app(prog_name="autoprumux")
+
+
+def _in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors of ours into sentences on stderr; `--verbose` adds the traceback."""
+
+    @functools.wraps(command)
+    def guarded(**options: Any) -> None:
+        is_verbose = bool(options.get("verbose"))
+        _configure_logging(is_verbose)
+        try:
+            command(**options)
+        except AutoPrumuxError as error:
+            if is_verbose:
+                logging.getLogger(__name__).error("traceback:", exc_info=True)
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            print(f"\nStopped. {AFTER_INTERRUPT}", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return guarded
+
+
+def _configure_logging(is_verbose: bool) -> None:
+    logging.basicConfig(
+        format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    for package in ("autoprumux", "trainers"):
+        logging.getLogger(package).setLevel(logging.DEBUG if is_verbose else logging.WARNING)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        print(f"autoprumux {version('autoprumux')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Find, train and verify the fastest multiplexed and pruned text classifier.
+
+    You say how much accuracy it may lose.
+    """
+
+
+Storage = Annotated[str, typer.Option(metavar="URL", help="Database, SQLAlchemy URL.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON; losses and accuracies as fractions.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log details; errors with traceback.")]
+
+
+@app.command(epilog=SEARCH_EPILOG)
+@_in_one_sentence
+def search(
+    *,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="mnli, qnli, qqp, sst2, or a file with a task of your own.  [default: qnli]",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B|A,B|A:B:STEP",
+            help="Largest accuracy loss in percentage points below the dense baseline."
+            "  [default: the preset's]",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME|FILE.toml", help="Recipe: a preset or a study file.")
+    ] = DEFAULT_PRESET,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="builtin|glue|DIR",
+            help="Made-up built-in examples, the Hub's GLUE, or a directory with its files.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|DIR", help="Weights: a Hugging Face id, a directory, or builtin."
+        ),
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name in the database.  [default: TASK-PRESET]"),
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(metavar="NUM", help="Largest number of trained trials in the study."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0, help="Start no trial after so many minutes; 0: none."
+        ),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Mux widths to choose from, 1 among them."),
+    ] = None,
+    sparsities: Annotated[
+        str | None,
+        typer.Option(metavar="S,S,...", help="Encoder sparsities to choose from, 0 among them."),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="performance_model, random or grid."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of choices and trainings.")] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Checkpoints.  [default: the user's cache directory]"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace a key of the study file, such as trainer.finetune.num_updates=200;"
+            " may be repeated.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train trials until the fastest model within the budget is settled.
+
+    Prints the answer and leaves the database. Run again, it resumes.
+    """
+    options = {
+        "search.budget": ("--budget", budget),
+        "trainer.data.source": ("--data", data),
+        "trainer.model.source": ("--model", model),
+        "name": ("--study", study),
+        "search.max_trials": ("--max-trials", max_trials),
+        "search.timeout_s": ("--timeout", None if timeout is None else 60 * timeout),
+        "search.widths": ("--widths", _split_list(widths, int)),
+        "search.sparsities": ("--sparsities", _split_list(sparsities, float)),
+        "search.sampler": ("--sampler", sampler),
+        "trainer.device": ("--device", device),
+        "search.seed": ("--seed", seed),
+    }
+    overrides = [parse_setting(text) for text in settings or ()]
+    overrides += [
+        Override(key, value, spelling)
+        for key, (spelling, value) in options.items()
+        if value is not None
+    ]
+    if task is not None:
+        overrides.append(task_override(task, "--task"))
+    config = load_study(preset, overrides)
+    outcome = run_search(config, storage=storage, cache_dir=cache_dir)
+
+    from autoprumux.report.tables import format_outcome, outcome_to_dict
+
+    print(_to_json(outcome_to_dict(outcome)) if as_json else format_outcome(outcome, storage))
+
+
+@app.command(epilog=QUERY_EPILOG)
+@_in_one_sentence
+def query(
+    *,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Newest study of this task.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B|A,B|A:B:STEP",
+            help="Largest accuracy losses in percentage points.  [default: the study's]",
+        ),
+    ] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Answer from the database alone, without training.
+
+    Per budget: the fastest measured model and the predicted ones that may be faster.
+    """
+    outcome = query_task(task, budget, study=study, storage=storage)
+
+    from autoprumux.report.tables import answers_to_rows, format_answers
+
+    if as_json:
+        print(_to_json(answers_to_rows(outcome.answers)))
+    else:
+        print(format_answers(outcome.study, outcome.answers))
+
+
+def _split_list(text: str | None, number: type[int] | type[float]) -> object:
+    """Yield the numbers of `1,2,5`; another text stays one, to be refused under its key."""
+    if text is None:
+        return None
+    try:
+        return [number(part) for part in text.split(",")]
+    except ValueError:
+        return text
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, indent=2, allow_nan=False)

@@ -1,0 +1,65 @@
+"""Text lines and JSON rows: percent and points in text, fractions in JSON."""
+
+from autoprumux.records import Candidate, Choice, Measurement, TrialRecord
+
+BUILTIN_NOTE = "built-in data: made-up examples, not GLUE"
+"""Stands beside every result on built-in data."""
+
+
+def format_duration(seconds: float) -> str:
+    """Yield a duration as `45s`, `3m12s` or `1h02m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def format_choice(choice: Choice) -> str:
+    """Yield why a candidate was chosen, in a few words."""
+    parts = []
+    if choice.chance is not None:
+        parts.append(f"chance {choice.chance:.2f}")
+    if choice.expected_gain is not None:
+        parts.append(f"gain {choice.expected_gain:.1f}x")
+    if choice.predicted_minutes is not None:
+        parts.append(f"{choice.predicted_minutes:.1f} min")
+    return ", ".join(parts) if choice.chance is not None else choice.reason
+
+
+def format_trial(trial: TrialRecord, baseline: Measurement | None) -> str:
+    """Yield the one line of a trial.
+
+    Args:
+        trial: Finished or failed.
+        baseline: The dense baseline, if it is measured.
+    """
+    start = f"trial {trial.number:>2}  {format_candidate(trial.candidate)}"
+    reason = f"  | {format_choice(trial.choice)}" if trial.choice else ""
+    if trial.failure is not None:
+        message = " ".join(trial.failure.message.split())
+        return f"{start}  failed ({trial.failure.cause}): {message}{reason}"
+    if trial.measurement is None:
+        return f"{start}  running{reason}"
+    return f"{start}  {_format_measurement(trial.measurement, baseline)}{reason}"
+
+
+def format_candidate(candidate: Candidate) -> str:
+    """Yield a candidate in columns of fixed width."""
+    return f"N={candidate.num_instances:<2} s={candidate.sparsity:.2f}"
+
+
+def _format_measurement(measurement: Measurement, baseline: Measurement | None) -> str:
+    points = 100 * (measurement.accuracy - baseline.accuracy) if baseline else 0.0
+    return (
+        f"accuracy {100 * measurement.accuracy:4.1f} ({format_points(points)} points)"
+        f"  {measurement.throughput.throughput:5.0f} seq/s ({measurement.speedup:4.1f}x)"
+        f"  {format_duration(measurement.duration_s):>6}"
+    )
+
+
+def format_points(points: float) -> str:
+    """Yield a difference in points with its sign; no difference has none."""
+    shown = round(points, 1)
+    return f"{shown:+5.1f}" if shown else f"{0.0:5.1f}"
