@@ -28,9 +28,19 @@ class TaskConfig:
     """Labels as they are spelt in the files, in the order of the class ids."""
 
     def __post_init__(self) -> None:
-        _require(len(self.text_columns) in (1, 2), "task.text_columns", self.text_columns, "one or two names")
+        _require(
+            len(self.text_columns) in (1, 2),
+            "task.text_columns",
+            self.text_columns,
+            "one or two names",
+        )
         _require(len(self.labels) >= 2, "task.labels", self.labels, "at least two labels")
-        _require(len(set(self.labels)) == len(self.labels), "task.labels", self.labels, "free of repeats")
+        _require(
+            len(set(self.labels)) == len(self.labels),
+            "task.labels",
+            self.labels,
+            "free of repeats",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
         for name in ("num_train", "num_validation"):
-            _require(getattr(self, name) >= 0, f"data.{name}", getattr(self, name), "0 (all) or more")
+            _require(
+                getattr(self, name) >= 0, f"data.{name}", getattr(self, name), "0 (all) or more"
+            )
         _require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
 
 
@@ -76,7 +88,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.key_norm >= 0, "model.key_norm", self.key_norm, "0 (automatic) or positive")
-        _require(self.num_demux_layers >= 1, "model.num_demux_layers", self.num_demux_layers, "at least 1")
+        _require(
+            self.num_demux_layers >= 1,
+            "model.num_demux_layers",
+            self.num_demux_layers,
+            "at least 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +117,9 @@ class PhaseConfig:
         name = type(self).__name__.removesuffix("Config").lower()
         _require(self.num_updates >= 0, f"{name}.num_updates", self.num_updates, "0 or more")
         _require(self.batch_size >= 1, f"{name}.batch_size", self.batch_size, "at least 1")
-        _require(self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1")
+        _require(
+            self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1"
+        )
         _require(self.learning_rate > 0, f"{name}.learning_rate", self.learning_rate, "positive")
         _require(0 <= self.warmup < 1, f"{name}.warmup", self.warmup, "in [0, 1)")
         _require(self.weight_decay >= 0, f"{name}.weight_decay", self.weight_decay, "0 or more")
@@ -125,12 +144,19 @@ class PretrainConfig(PhaseConfig):
     mask_probability: float = 0.15
     """Share of tokens to predict."""
     distill_weight: float = 1.0
-    """Weight of matching the N = 1 model's last hidden states, instance by instance; 0 turns it off."""
+    """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0 < self.mask_probability < 1, "pretrain.mask_probability", self.mask_probability, "in (0, 1)")
-        _require(self.distill_weight >= 0, "pretrain.distill_weight", self.distill_weight, "0 or more")
+        _require(
+            0 < self.mask_probability < 1,
+            "pretrain.mask_probability",
+            self.mask_probability,
+            "in (0, 1)",
+        )
+        _require(
+            self.distill_weight >= 0, "pretrain.distill_weight", self.distill_weight, "0 or more"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +167,33 @@ class FinetuneConfig(PhaseConfig):
     num_evaluations: int = 4
     """Times the held-out examples are scored; the best checkpoint is kept."""
     distill_weight: float = 0.0
-    """Share of the loss, in [0, 1], that matches the logits of the fine-tuned N = 1 model (only for N > 1)."""
+    """Share of the loss, in [0, 1], that matches the logits of the teacher: the fine-tuned N = 1
+    model before pruning (only for N > 1), the unpruned model of the same N after it."""
+    state_distill_weight: float = 0.0
+    """Weight of matching an N = 1 teacher's last hidden states, instance by instance (N > 1)."""
     freeze_embeddings: bool = False
     """True keeps the token table fixed: less memory and time, for large vocabularies."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.num_evaluations >= 1, "finetune.num_evaluations", self.num_evaluations, "at least 1")
-        _require(0 <= self.distill_weight <= 1, "finetune.distill_weight", self.distill_weight, "in [0, 1]")
+        _require(
+            self.num_evaluations >= 1,
+            "finetune.num_evaluations",
+            self.num_evaluations,
+            "at least 1",
+        )
+        _require(
+            self.state_distill_weight >= 0,
+            "finetune.state_distill_weight",
+            self.state_distill_weight,
+            "0 or more",
+        )
+        _require(
+            0 <= self.distill_weight <= 1,
+            "finetune.distill_weight",
+            self.distill_weight,
+            "in [0, 1]",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +220,18 @@ class PruneConfig(PhaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.gate_learning_rate > 0, "prune.gate_learning_rate", self.gate_learning_rate, "positive")
-        _require(0 < self.sparsity_warmup <= 1, "prune.sparsity_warmup", self.sparsity_warmup, "in (0, 1]")
+        _require(
+            self.gate_learning_rate > 0,
+            "prune.gate_learning_rate",
+            self.gate_learning_rate,
+            "positive",
+        )
+        _require(
+            0 < self.sparsity_warmup <= 1,
+            "prune.sparsity_warmup",
+            self.sparsity_warmup,
+            "in (0, 1]",
+        )
         for name in ("layer_distill_weight", "logit_distill_weight", "label_weight"):
             _require(getattr(self, name) >= 0, f"prune.{name}", getattr(self, name), "0 or more")
         _require(self.temperature > 0, "prune.temperature", self.temperature, "positive")
@@ -202,7 +257,12 @@ class AccuracyConfig:
     """Groups in a batch."""
 
     def __post_init__(self) -> None:
-        _require(self.num_compositions >= 1, "accuracy.num_compositions", self.num_compositions, "at least 1")
+        _require(
+            self.num_compositions >= 1,
+            "accuracy.num_compositions",
+            self.num_compositions,
+            "at least 1",
+        )
         _require(self.batch_size >= 1, "accuracy.batch_size", self.batch_size, "at least 1")
 
 
@@ -221,7 +281,9 @@ class ThroughputConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_repeats"):
-            _require(getattr(self, name) >= 1, f"throughput.{name}", getattr(self, name), "at least 1")
+            _require(
+                getattr(self, name) >= 1, f"throughput.{name}", getattr(self, name), "at least 1"
+            )
         _require(self.length >= 0, "throughput.length", self.length, "0 (automatic) or more")
         _require(self.num_warmup >= 0, "throughput.num_warmup", self.num_warmup, "0 or more")
 
@@ -249,9 +311,21 @@ class TrainerConfig:
     """Seconds between checkpoints inside a phase: what a crash can cost at most."""
 
     def __post_init__(self) -> None:
-        _require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
-        _require(self.precision in ("float32", "bfloat16"), "precision", self.precision, "float32 or bfloat16")
-        _require(self.checkpoint_interval_s > 0, "checkpoint_interval_s", self.checkpoint_interval_s, "positive")
+        _require(
+            self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda"
+        )
+        _require(
+            self.precision in ("float32", "bfloat16"),
+            "precision",
+            self.precision,
+            "float32 or bfloat16",
+        )
+        _require(
+            self.checkpoint_interval_s > 0,
+            "checkpoint_interval_s",
+            self.checkpoint_interval_s,
+            "positive",
+        )
 
     @property
     def task_name(self) -> str:
@@ -270,7 +344,7 @@ def check_candidate(num_instances: int, sparsity: float) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Yield a configuration as nested plain dictionaries, tuples as lists (JSON and TOML ready)."""
+    """Yield a configuration as nested plain dictionaries, tuples as lists, ready for JSON."""
     if not is_dataclass(config):
         raise ConfigError(f"A configuration dataclass is needed, got {type(config).__name__}.")
     return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}

@@ -46,7 +46,7 @@ class AccuracyResult:
     num_compositions: int
     """Number of seeded random orders in which the examples were grouped; 1 for N = 1."""
     correctness: bytes
-    """`(num_compositions, num_examples)` booleans in dataset order, `numpy.packbits` of the flat array."""
+    """Packed bits of the flat `(num_compositions, num_examples)` booleans, in dataset order."""
 
 
 @dataclass(frozen=True, kw_only=True)

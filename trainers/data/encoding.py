@@ -9,6 +9,9 @@ from tokenizers import Tokenizer
 
 from trainers.errors import CheckpointError
 
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""What every tokenizer of the BERT family has."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -55,3 +58,18 @@ def encode(
             "The tokenizer must put [CLS] before and [SEP] after a text, as BERT's."
         )
     return Encoded(input_ids, lengths, token_type_ids, labels)
+
+
+def special_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Yield the ids of `SPECIAL_TOKENS`, in their order.
+
+    Raises:
+        CheckpointError: If one is missing.
+    """
+    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    missing = [token for token, index in ids.items() if index is None]
+    if missing:
+        raise CheckpointError(
+            f"The tokenizer lacks {', '.join(missing)}; one of the BERT family is needed."
+        )
+    return tuple(index for index in ids.values() if index is not None)

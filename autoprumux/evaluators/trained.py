@@ -1,0 +1,132 @@
+"""The bridge to the trainers: runs them and maps their results and errors."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from autoprumux.errors import EvaluationError, InputError, TrialError
+from autoprumux.evaluators.base import Report
+from autoprumux.records import (
+    Candidate,
+    HistoryPoint,
+    Measurement,
+    PhaseRecord,
+    Structure,
+    Throughput,
+)
+from trainers import pipeline
+from trainers.config import TrainerConfig
+from trainers.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ShapeError,
+    TrainerError,
+    TrainingError,
+)
+from trainers.results import PhaseResult, TrainerResult
+
+INPUT_CAUSES: dict[type[TrainerError], str] = {
+    ConfigError: "config",
+    DataError: "data",
+    CheckpointError: "checkpoint",
+    ShapeError: "checkpoint",
+}
+"""Errors that every trial would meet, and the word that is stored for each."""
+
+
+class TrainedEvaluator:
+    """Trains candidates for real.
+
+    Args:
+        config: Recipe of one training.
+        cache_dir: Folder of the phase cache; candidates of the same width share phases there.
+        seed: Seed of the study, by which cached phases are found.
+    """
+
+    def __init__(self, config: TrainerConfig, cache_dir: Path, seed: int) -> None:
+        self.config, self.cache_dir, self.seed = config, cache_dir, seed
+        self._fingerprint: str | None = None
+
+    @property
+    def data_fingerprint(self) -> str:
+        """See `Evaluator.data_fingerprint`."""
+        if self._fingerprint is None:
+            self.check()
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    def check(self) -> None:
+        """See `Evaluator.check`."""
+        try:
+            self._fingerprint = pipeline.check_inputs(self.config)
+        except TrainerError as error:
+            raise map_error(error) from error
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        started = time.perf_counter()
+        try:
+            result = pipeline.train_and_measure(
+                self.config,
+                num_instances=candidate.num_instances,
+                sparsity=candidate.sparsity,
+                seed=seed,
+                cache_dir=self.cache_dir,
+                report=report,
+            )
+        except TrainerError as error:
+            raise map_error(error) from error
+        return to_measurement(result, seed=seed, elapsed_s=time.perf_counter() - started)
+
+    def cached_widths(self) -> frozenset[int]:
+        """See `Evaluator.cached_widths`."""
+        try:
+            return pipeline.cached_widths(self.config, seed=self.seed, cache_dir=self.cache_dir)
+        except TrainerError as error:
+            raise map_error(error) from error
+
+
+def map_error(error: TrainerError) -> EvaluationError:
+    """Yield our error for one of the trainers'."""
+    if isinstance(error, TrainingError):
+        return TrialError(str(error), cause=error.cause)
+    return InputError(str(error), cause=INPUT_CAUSES.get(type(error), "input"))
+
+
+def to_measurement(result: TrainerResult, *, seed: int, elapsed_s: float) -> Measurement:
+    """Yield the record of a trainers' result.
+
+    Args:
+        result: What the trainers measured.
+        seed: Seed of the trial.
+        elapsed_s: Seconds that this process spent on the trial; phases that an earlier process
+            trained for it are added.
+    """
+    trained_s = sum(phase.duration_s for phase in result.phases if not phase.is_cached)
+    return Measurement(
+        accuracy=result.accuracy.accuracy,
+        accuracy_std=result.accuracy.accuracy_std,
+        num_examples=result.accuracy.num_examples,
+        num_compositions=result.accuracy.num_compositions,
+        correctness=result.accuracy.correctness,
+        throughput=Throughput(**asdict(result.throughput)),
+        sparsity=result.sparsity,
+        structure=Structure(**asdict(result.structure)),
+        phases=tuple(_phase_record(phase) for phase in result.phases),
+        duration_s=max(elapsed_s, trained_s),
+        checkpoint=result.checkpoint,
+        seed=seed,
+        environment=result.environment,
+    )
+
+
+def _phase_record(phase: PhaseResult) -> PhaseRecord:
+    return PhaseRecord(
+        name=phase.name,
+        num_updates=phase.num_updates,
+        duration_s=phase.duration_s,
+        memory_mib=phase.memory_mib,
+        is_cached=phase.is_cached,
+        history=tuple(HistoryPoint(**asdict(point)) for point in phase.history),
+    )

@@ -1,0 +1,78 @@
+"""Accuracy on the whole validation set, averaged over compositions of the groups."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.config import AccuracyConfig
+from trainers.data.encoding import Encoded
+from trainers.data.grouping import group_indices, ungroup
+from trainers.measure.batching import make_batch
+from trainers.models.muxed_bert import MuxedBert
+from trainers.results import AccuracyResult
+
+BATCH_SIZE = 64
+"""Groups in a batch when the result does not depend on it."""
+
+
+def predict(
+    model: MuxedBert,
+    examples: Encoded,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> NDArray[np.int64]:
+    """Yield the predicted class of every example, in their order.
+
+    Args:
+        model: Model in any mode; it is left in evaluation mode.
+        examples: `n` encoded sequences.
+        device: Where the model is.
+        seed: Order in which examples are grouped; none keeps the dataset's.
+        batch_size: Groups in a batch.
+
+    Returns:
+        `(n,)` class ids; the sequences that fill the last group are dropped again.
+    """
+    model.eval()
+    indices, is_real = group_indices(len(examples), model.shape.num_instances, seed=seed)
+    classes = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), batch_size):
+            batch = make_batch(examples, indices[start : start + batch_size], device)
+            classes.append(model(batch).argmax(dim=-1).cpu().numpy())  # (B, N)
+    return ungroup(np.concatenate(classes), indices, is_real, len(examples))
+
+
+def count_correct(model: MuxedBert, examples: Encoded, device: torch.device) -> int:
+    """Yield the number of examples classified rightly, grouped in dataset order."""
+    return int((predict(model, examples, device) == examples.labels).sum())
+
+
+def measure_accuracy(
+    model: MuxedBert, examples: Encoded, config: AccuracyConfig, *, seed: int, device: torch.device
+) -> AccuracyResult:
+    """Score every example once per composition; no example is dropped.
+
+    Args:
+        model: Model to score.
+        examples: The whole validation set, with labels.
+        config: Number of compositions and batch size.
+        seed: Decides the compositions.
+        device: Where the model is.
+    """
+    num_compositions = 1 if model.shape.num_instances == 1 else config.num_compositions
+    rows = [
+        predict(model, examples, device, seed=seed + k, batch_size=config.batch_size)
+        == examples.labels
+        for k in range(num_compositions)
+    ]
+    correct = np.stack(rows)  # (compositions, n)
+    return AccuracyResult(
+        accuracy=float(correct.mean()),
+        accuracy_std=float(correct.mean(axis=1).std(ddof=1)) if num_compositions > 1 else 0.0,
+        num_examples=len(examples),
+        num_compositions=num_compositions,
+        correctness=np.packbits(correct.ravel()).tobytes(),
+    )

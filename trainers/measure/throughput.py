@@ -1,0 +1,111 @@
+"""Sequences per second of a model, interleaved with the dense baseline; see docs/measuring.md."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from trainers.config import ThroughputConfig
+from trainers.data.encoding import Encoded
+from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.results import ThroughputResult
+
+
+def measure_throughput(
+    model: MuxedBert,
+    baseline: MuxedBert,
+    examples: Encoded,
+    config: ThroughputConfig,
+    *,
+    length: int,
+    device: torch.device,
+) -> ThroughputResult:
+    """Time whole forward passes of both models in turn, on inputs that are on the device already.
+
+    Both get the same number of groups of real examples cut or padded to the same length, all
+    positions attended to. Tokenising is not timed; multiplexing and demultiplexing are.
+
+    Args:
+        model: Compacted model of width N.
+        baseline: Dense model with N = 1; its weights do not matter.
+        examples: Where the token ids come from.
+        config: Batch size and repeats.
+        length: Tokens in a sequence, at most the model's positions.
+        device: Where both models are.
+    """
+    passes = [
+        _forward(m, full_batch(examples, m.shape.num_instances, config.batch_size, length, device))
+        for m in (model, baseline)
+    ]
+    seconds = time_interleaved(
+        passes, num_warmup=config.num_warmup, num_repeats=config.num_repeats, device=device
+    )
+    sizes = np.array([[config.batch_size * model.shape.num_instances], [config.batch_size]])
+    rates = sizes / seconds  # (2, repeats), sequences per second
+    low, median, high = np.quantile(rates[0], (0.25, 0.5, 0.75))
+    ratio_low, ratio, ratio_high = np.quantile(rates[0] / rates[1], (0.25, 0.5, 0.75))
+    on_cuda = device.type == "cuda"
+    return ThroughputResult(
+        throughput=float(median),
+        throughput_q1=float(low),
+        throughput_q3=float(high),
+        baseline_throughput=float(np.median(rates[1])),
+        speedup=float(ratio),
+        speedup_q1=float(ratio_low),
+        speedup_q3=float(ratio_high),
+        num_repeats=config.num_repeats,
+        batch_size=config.batch_size,
+        length=length,
+        dtype="float32",
+        device=torch.cuda.get_device_name(device) if on_cuda else "cpu",
+        num_threads=0 if on_cuda else torch.get_num_threads(),
+    )
+
+
+def full_batch(
+    examples: Encoded, num_instances: int, num_groups: int, length: int, device: torch.device
+) -> Batch:
+    """Yield a batch without padding: real token ids, repeated to fill `length` positions."""
+    count = num_groups * num_instances
+    rows = np.resize(np.arange(len(examples)), count)
+    ids = np.stack(
+        [np.resize(examples.input_ids[r, : examples.lengths[r]], length) for r in rows]
+    ).reshape(num_groups, num_instances, length)
+    input_ids = torch.from_numpy(ids)
+    return Batch(
+        input_ids, torch.ones_like(input_ids, dtype=torch.bool), torch.zeros_like(input_ids)
+    ).to(device)
+
+
+def time_interleaved(
+    passes: list[Callable[[], object]], *, num_warmup: int, num_repeats: int, device: torch.device
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Time each callable `num_repeats` times, one after the other in every repeat.
+
+    Returns:
+        `(len(passes), num_repeats)` seconds.
+    """
+    seconds = np.zeros((len(passes), num_repeats))
+    with torch.inference_mode():
+        for _ in range(num_warmup):
+            for run in passes:
+                run()
+        for repeat in range(num_repeats):
+            for index, run in enumerate(passes):
+                _synchronise(device)
+                start = time.perf_counter()
+                run()
+                _synchronise(device)
+                seconds[index, repeat] = time.perf_counter() - start
+    return seconds
+
+
+def _forward(model: MuxedBert, batch: Batch) -> Callable[[], object]:
+    model.eval()
+    return lambda: model(batch)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

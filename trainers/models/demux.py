@@ -1,0 +1,62 @@
+"""Demultiplexers: one mixed hidden state becomes N (MUX-PLM, Murahari et al. 2023)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class RsaDemultiplexer(nn.Module):
+    """RSA-inspired demultiplexer with one learned key per instance.
+
+    The first layer acts on the concatenation of key and state; its weight is kept in two halves,
+    so that the state half is computed once per mixed token and the key half is a constant per
+    instance: W [k; h] + b = W_state h + (W_key k + b). The same path, layer norms included, serves
+    retrieval, masked-language modelling and the task.
+
+    Args:
+        num_instances: N.
+        hidden_size: D of the mixed states; less than `dense_size` after compaction.
+        dense_size: Width of the demultiplexed states.
+        num_layers: Shared layers, at least 1.
+        layer_norm_eps: Added to variances.
+    """
+
+    def __init__(
+        self,
+        num_instances: int,
+        hidden_size: int,
+        dense_size: int,
+        num_layers: int,
+        layer_norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(num_instances, dense_size))
+        self.state = nn.Linear(hidden_size, dense_size, bias=False)
+        self.key = nn.Linear(dense_size, dense_size)
+        self.layers = nn.ModuleList(
+            nn.Linear(dense_size, dense_size) for _ in range(num_layers - 1)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(dense_size, eps=layer_norm_eps) for _ in range(num_layers)
+        )
+
+    def forward(self, states: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Demultiplex states.
+
+        Args:
+            states: `(..., D)` mixed hidden states.
+            slots: `(...,)` which instance to yield for each state; without it, all N.
+
+        Returns:
+            `(..., dense_size)` with `slots`, else `(..., N, dense_size)`.
+        """
+        constants = self.key(self.keys)  # (N, dense_size)
+        projected = self.state(states)
+        if slots is None:
+            hidden = projected.unsqueeze(-2) + constants
+        else:
+            hidden = projected + constants[slots]
+        hidden = self.norms[0](F.gelu(hidden))
+        for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
+            hidden = norm(hidden + F.gelu(layer(hidden)))
+        return hidden

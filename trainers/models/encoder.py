@@ -1,0 +1,164 @@
+"""BERT encoder that runs dense, gated or compacted through one code path."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.models.masks import Masks
+from trainers.models.shape import MuxedBertShape
+
+
+def masked_layer_norm(x: Tensor, norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+    """Layer norm over the dimensions whose gate is not zero, in closed form without gathering.
+
+    Args:
+        x: `(..., D)`, zero where `hidden` is zero.
+        norm: Gain, bias and epsilon.
+        hidden: `(D,)` gate values.
+
+    Returns:
+        `(..., D)`: the layer norm of the sub-vector scaled by the gate, zero elsewhere.
+    """
+    is_open = (hidden != 0).to(x.dtype)
+    count = is_open.sum().clamp(min=1)
+    mean = (x * is_open).sum(dim=-1, keepdim=True) / count
+    centred = (x - mean) * is_open
+    variance = centred.square().sum(dim=-1, keepdim=True) / count
+    return (norm.weight * centred * torch.rsqrt(variance + norm.eps) + norm.bias) * hidden
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with `num_heads` of the dense heads left.
+
+    Args:
+        shape: Sizes; `hidden_size` is the width of the states.
+        num_heads: Heads of this layer, at least 1.
+    """
+
+    def __init__(self, shape: MuxedBertShape, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_size = num_heads, shape.head_size
+        width = num_heads * shape.head_size
+        self.query_key_value = nn.Linear(shape.hidden_size, 3 * width)
+        self.output = nn.Linear(width, shape.hidden_size)
+        self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(
+        self, states: Tensor, attention_mask: Tensor | None, heads: Tensor | None
+    ) -> Tensor:
+        """Yield `(B, T, D)` before dropout, residual and norm.
+
+        Args:
+            states: `(B, T, D)`.
+            attention_mask: `(B, 1, 1, T)` booleans, True where a token may be attended to.
+            heads: `(H,)` gate values or none.
+        """
+        batch, length, _ = states.shape
+        projected = self.query_key_value(states).view(
+            batch, length, 3, self.num_heads, self.head_size
+        )
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (B, H, T, head_size)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+        if heads is not None:
+            context = context * heads[:, None, None]
+        context = context.transpose(1, 2).reshape(batch, length, -1)  # (B, T, H * head_size)
+        output: Tensor = self.output(context)
+        return output
+
+
+class FeedForward(nn.Module):
+    """Two-layer perceptron with `num_units` of the dense units left.
+
+    Args:
+        shape: Sizes; `hidden_size` is the width of the states.
+        num_units: Feed-forward units of this layer, at least 1.
+    """
+
+    def __init__(self, shape: MuxedBertShape, num_units: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(shape.hidden_size, num_units)
+        self.output = nn.Linear(num_units, shape.hidden_size)
+        self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, states: Tensor, intermediate: Tensor | None) -> Tensor:
+        """Yield `(B, T, D)` before dropout, residual and norm, gated by `intermediate` `(F,)`."""
+        units = F.gelu(self.input(states))
+        if intermediate is not None:
+            units = units * intermediate
+        output: Tensor = self.output(units)
+        return output
+
+
+class EncoderLayer(nn.Module):
+    """One layer; a sub-layer that compaction removed is absent together with its norm.
+
+    Args:
+        shape: Sizes of the model.
+        index: Which layer this is.
+    """
+
+    def __init__(self, shape: MuxedBertShape, index: int) -> None:
+        super().__init__()
+        num_heads, num_units = shape.head_counts[index], shape.feedforward_sizes[index]
+        self.attention = SelfAttention(shape, num_heads) if num_heads else None
+        self.feedforward = FeedForward(shape, num_units) if num_units else None
+
+    def forward(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Yield the next `(B, T, D)` states."""
+        if self.attention is not None:
+            update = self.attention.dropout(self.attention(states, attention_mask, None))
+            states = self.attention.norm(states + update)
+        if self.feedforward is not None:
+            update = self.feedforward.dropout(self.feedforward(states, None))
+            states = self.feedforward.norm(states + update)
+        return states
+
+    def forward_gated(
+        self, states: Tensor, attention_mask: Tensor | None, masks: Masks, index: int
+    ) -> Tensor:
+        """Yield the next states of a dense layer under gates; see `Masks` for the skip rule."""
+        assert self.attention is not None
+        assert self.feedforward is not None
+        update = self.attention(states, attention_mask, masks.heads[index])
+        update = self.attention.dropout(update * masks.head_layers[index] * masks.hidden)
+        normed = masked_layer_norm(states + update, self.attention.norm, masks.hidden)
+        states = torch.where(masks.skips_attention[index], states, normed)
+        update = self.feedforward(states, masks.intermediate[index])
+        update = self.feedforward.dropout(update * masks.feedforward_layers[index] * masks.hidden)
+        normed = masked_layer_norm(states + update, self.feedforward.norm, masks.hidden)
+        return torch.where(masks.skips_feedforward[index], states, normed)
+
+
+class Encoder(nn.Module):
+    """All layers.
+
+    Args:
+        shape: Sizes of the model.
+    """
+
+    def __init__(self, shape: MuxedBertShape) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(shape, i) for i in range(shape.num_layers))
+
+    def forward(
+        self, states: Tensor, attention_mask: Tensor | None, masks: Masks | None = None
+    ) -> list[Tensor]:
+        """Yield the `(B, T, D)` states after each layer, the last one being the output.
+
+        Args:
+            states: `(B, T, D)` embeddings.
+            attention_mask: `(B, T)` booleans, or none to attend everywhere.
+            masks: Gate values, for dense models only.
+        """
+        attend = None if attention_mask is None else attention_mask[:, None, None, :]
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, EncoderLayer)
+            if masks is None:
+                states = layer(states, attend)
+            else:
+                states = layer.forward_gated(states, attend, masks, index)
+            outputs.append(states)
+        return outputs

@@ -1,0 +1,208 @@
+"""The multiplexed classifier: embeddings, multiplexer, encoder, demultiplexer, heads."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.errors import ShapeError
+from trainers.models.demux import RsaDemultiplexer
+from trainers.models.encoder import Encoder, masked_layer_norm
+from trainers.models.heads import SequenceHead
+from trainers.models.masks import Masks
+from trainers.models.mux import HadamardMultiplexer
+from trainers.models.shape import MuxedBertShape
+
+INITIAL_STD = 0.02
+"""Standard deviation of new weights, as in BERT."""
+LARGEST_FOLDED_TABLE = 64_000_000
+"""Numbers in a folded embedding table (256 MB as float32); larger ones are not built."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids of groups of sequences, each `(B, N, T)`; `attention_mask` is boolean."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to `device`."""
+        return Batch(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.token_type_ids.to(device),
+        )
+
+    def as_single(self) -> "Batch":
+        """Yield the same sequences as groups of one, `(B * N, 1, T)`, in order."""
+        length = self.input_ids.shape[-1]
+        return Batch(
+            self.input_ids.reshape(-1, 1, length),
+            self.attention_mask.reshape(-1, 1, length),
+            self.token_type_ids.reshape(-1, 1, length),
+        )
+
+
+class Embeddings(nn.Module):
+    """Token, position and type embeddings with layer norm, and the mixing of N sequences.
+
+    `two_pass` (DataMUX) applies the block to each sequence and again to the mixture. `single_pass`
+    mixes token and type embeddings first: h = LN(mean_i key_i * (token_i + type_i) + position), so
+    that at inference each token costs one row of a table scaled by the keys beforehand.
+
+    Args:
+        shape: Sizes of the model.
+    """
+
+    def __init__(self, shape: MuxedBertShape) -> None:
+        super().__init__()
+        size = shape.hidden_size
+        self.embed_mode = shape.embed_mode
+        self.tokens = nn.Embedding(shape.vocab_size, size)
+        self.positions = nn.Embedding(shape.max_positions, size)
+        self.token_types = nn.Embedding(shape.num_token_types, size)
+        self.norm = nn.LayerNorm(size, eps=shape.layer_norm_eps)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.mux: HadamardMultiplexer | None = None
+        if shape.num_instances > 1:
+            self.mux = HadamardMultiplexer(shape.num_instances, size, shape.key_norm)
+        self._folded: Tensor | None = None
+
+    def forward(self, batch: Batch, hidden: Tensor | None) -> Tensor:
+        """Yield `(B, T, D)` mixed embeddings; `hidden` is the `(D,)` gate or none."""
+        positions = self.positions.weight[: batch.input_ids.shape[-1]]  # (T, D)
+        if self.mux is not None and self.embed_mode == "single_pass":
+            mixed = self._mix_tables(batch)
+            return self.dropout(self._norm(mixed + positions, hidden))
+        embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
+        embedded = self.dropout(self._norm(embedded + positions, hidden))  # (B, N, T, D)
+        if self.mux is None:
+            return embedded.squeeze(1)
+        mixed = self.mux(embedded) + positions + self.token_types.weight[0]
+        return self.dropout(self._norm(mixed, hidden))
+
+    def train(self, mode: bool = True) -> "Embeddings":
+        """Switch mode; a table folded for inference is dropped, since weights may change."""
+        self._folded = None
+        super().train(mode)
+        return self
+
+    def _norm(self, x: Tensor, hidden: Tensor | None) -> Tensor:
+        if hidden is None:
+            normed: Tensor = self.norm(x)
+            return normed
+        return masked_layer_norm(x * hidden, self.norm, hidden)
+
+    def _mix_tables(self, batch: Batch) -> Tensor:
+        assert self.mux is not None
+        if self.training or torch.is_grad_enabled() or not self._can_fold():
+            embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
+            return self.mux(embedded)
+        if self._folded is None:
+            self._folded = self._fold()
+        num_groups, num_instances, length = batch.input_ids.shape
+        vocab_size, num_types = self.tokens.num_embeddings, self.token_types.num_embeddings
+        slots = torch.arange(num_instances, device=batch.input_ids.device)[:, None]
+        rows = torch.cat(
+            [
+                batch.input_ids + slots * vocab_size,
+                batch.token_type_ids + slots * num_types + num_instances * vocab_size,
+            ],
+            dim=1,
+        )  # (B, 2N, T)
+        bags = rows.transpose(1, 2).reshape(num_groups * length, -1)
+        return F.embedding_bag(bags, self._folded, mode="sum").view(num_groups, length, -1)
+
+    def _can_fold(self) -> bool:
+        assert self.mux is not None
+        return len(self.mux.keys) * self.tokens.weight.numel() <= LARGEST_FOLDED_TABLE
+
+    def _fold(self) -> Tensor:
+        assert self.mux is not None
+        keys = self.mux.keys[:, None] / len(self.mux.keys)  # (N, 1, D)
+        tables = [(keys * w.weight).flatten(0, 1) for w in (self.tokens, self.token_types)]
+        return torch.cat(tables)  # (N * V + N * types, D)
+
+
+class MuxedBert(nn.Module):
+    """Multiplexed encoder with its classification head.
+
+    Args:
+        shape: Sizes; `num_instances` = 1 gives plain BERT with its pooler.
+    """
+
+    def __init__(self, shape: MuxedBertShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape)
+        self.encoder = Encoder(shape)
+        self.demux: RsaDemultiplexer | None = None
+        self.pooler: nn.Linear | None = None
+        if shape.num_instances > 1:
+            self.demux = RsaDemultiplexer(
+                shape.num_instances,
+                shape.hidden_size,
+                shape.dense_hidden_size,
+                shape.num_demux_layers,
+                shape.layer_norm_eps,
+            )
+        else:
+            self.pooler = nn.Linear(shape.hidden_size, shape.dense_hidden_size)
+        self.sequence_head = SequenceHead(
+            shape.dense_hidden_size, shape.num_classes, shape.dropout
+        )
+        self.apply(initialise)
+
+    def encode(self, batch: Batch, masks: Masks | None = None) -> list[Tensor]:
+        """Yield the mixed `(B, T, D)` states after each layer.
+
+        Raises:
+            ShapeError: If the batch has another N or is longer than the position table.
+        """
+        _, num_instances, length = batch.input_ids.shape
+        if num_instances != self.shape.num_instances:
+            raise ShapeError(
+                f"The model multiplexes {self.shape.num_instances} instances, got {num_instances}."
+            )
+        if length > self.shape.max_positions:
+            raise ShapeError(
+                f"Sequences have at most {self.shape.max_positions} tokens, got {length}."
+            )
+        states = self.embeddings(batch, None if masks is None else masks.hidden)
+        attention_mask = batch.attention_mask.any(dim=1) if self._needs_mask(batch) else None
+        return self.encoder(states, attention_mask, masks)
+
+    def classify(self, states: Tensor) -> Tensor:
+        """Yield `(B, N, C)` logits of the `(B, T, D)` last states, from `[CLS]` alone."""
+        logits: Tensor = self.sequence_head(self.sequence_states(states[:, 0]))
+        return logits
+
+    def sequence_states(self, first: Tensor) -> Tensor:
+        """Yield `(B, N, dense)` states of the sequences from the `(B, D)` states of `[CLS]`."""
+        if self.demux is not None:
+            return self.demux(first)
+        assert self.pooler is not None
+        return torch.tanh(self.pooler(first)).unsqueeze(1)
+
+    def forward(self, batch: Batch, masks: Masks | None = None) -> Tensor:
+        """Yield `(B, N, C)` logits in input order."""
+        return self.classify(self.encode(batch, masks)[-1])
+
+    def _needs_mask(self, batch: Batch) -> bool:
+        if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
+            return False
+        return not bool(batch.attention_mask.any(dim=1).all())
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of a linear or embedding layer as BERT does; for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)

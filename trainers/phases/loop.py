@@ -1,0 +1,229 @@
+"""The one training loop: step, evaluate, checkpoint, resume, report."""
+
+import json
+import math
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainers.config import PhaseConfig
+from trainers.errors import CheckpointError, DivergedError
+from trainers.models.checkpoints import read_tensors, save_tensors
+from trainers.results import HistoryPoint, PhaseResult
+
+Report = Callable[[str, float, int], None]
+"""`report(name, value, step)`; names are `PHASE/VALUE`."""
+
+REPORT_EVERY = 20
+"""Updates between reported losses: often enough for a curve, rarely enough to cost nothing."""
+
+
+class Program(Protocol):
+    """What a phase trains and how."""
+
+    modules: Mapping[str, nn.Module]
+    """Everything with weights that change; `model` is the one that is kept."""
+    optimizers: Mapping[str, Optimizer]
+
+    def update(self, step: int) -> dict[str, Tensor]:
+        """Do one optimiser update and yield scalars to report; `loss` must be among them."""
+
+    def evaluate(self) -> float | None:
+        """Score the model on held-out examples (higher is better); none if there is no score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How often a phase looks up from its work."""
+
+    num_updates: int
+    num_evaluations: int
+    seed: int
+    progress_path: Path
+    """Where the unfinished phase is kept; removed by the caller once its result is stored."""
+    checkpoint_interval_s: float
+
+
+@dataclass
+class _Progress:
+    step: int = 0
+    duration_s: float = 0.0
+    memory_mib: float = 0.0
+    best_score: float = -math.inf
+    history: list[HistoryPoint] | None = None
+    best: dict[str, Tensor] | None = None
+
+
+def learning_rate(config: PhaseConfig, step: int) -> float:
+    """Yield the rate of update `step`: linear rise over the warm-up, then linear fall to zero."""
+    num_warmup = int(config.num_updates * config.warmup)
+    if step < num_warmup:
+        return config.learning_rate * (step + 1) / num_warmup
+    return config.learning_rate * (config.num_updates - step) / (config.num_updates - num_warmup)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give all parameter groups the same rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def make_optimizer(modules: list[nn.Module], config: PhaseConfig) -> torch.optim.AdamW:
+    """Build AdamW over what requires gradients; matrices decay, vectors do not."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def clip_and_step(optimizer: Optimizer) -> None:
+    """Clip the gradient norm at 1, as BERT's fine-tuning does, and update."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def run_phase(name: str, program: Program, options: LoopOptions, report: Report) -> PhaseResult:
+    """Run or take up a phase; afterwards `program.modules["model"]` holds the best weights.
+
+    The global generator is seeded anew for every update from (seed, step), and batches follow
+    from the step, so a killed and resumed phase ends with the weights of an undisturbed one.
+
+    Raises:
+        DivergedError: If a loss is NaN or infinite.
+        CheckpointError: If the stored progress is damaged.
+        DiskError: If progress cannot be written.
+    """
+    progress = _restore(program, options.progress_path)
+    history = progress.history if progress.history is not None else []
+    report(f"{name}/total", options.num_updates, progress.step)
+    evaluations = {
+        max(1, round(options.num_updates * (k + 1) / options.num_evaluations))
+        for k in range(options.num_evaluations)
+    }
+    started = saved = time.perf_counter()
+    base_duration = progress.duration_s
+    for step in range(progress.step, options.num_updates):
+        torch.manual_seed(options.seed * 1_000_003 + step)
+        values = program.update(step)
+        progress.step = step + 1
+        if not math.isfinite(float(values["loss"])):
+            raise DivergedError(
+                f"The loss of phase `{name}` became {float(values['loss'])} at update {step}; "
+                "lower its `learning_rate`."
+            )
+        report(f"{name}/step", progress.step, progress.step)
+        if progress.step % REPORT_EVERY == 0 or progress.step == options.num_updates:
+            _note(history, report, name, {k: float(v) for k, v in values.items()}, progress.step)
+        if progress.step in evaluations:
+            _evaluate(name, program, progress, history, report)
+        progress.duration_s = base_duration + time.perf_counter() - started
+        if time.perf_counter() - saved > options.checkpoint_interval_s:
+            progress.history = history
+            _save(program, progress, options.progress_path)
+            saved = time.perf_counter()
+    if progress.best is not None:
+        program.modules["model"].load_state_dict(progress.best)
+    return PhaseResult(
+        name=name,
+        num_updates=options.num_updates,
+        duration_s=progress.duration_s,
+        memory_mib=max(progress.memory_mib, peak_memory_mib()),
+        is_cached=False,
+        history=tuple(history),
+    )
+
+
+def peak_memory_mib() -> float:
+    """Yield the peak memory of the CUDA device, or else of this process, in MiB."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _note(
+    history: list[HistoryPoint], report: Report, name: str, values: dict[str, float], step: int
+) -> None:
+    for key, value in values.items():
+        history.append(HistoryPoint(name=key, value=value, step=step))
+        report(f"{name}/{key}", value, step)
+
+
+def _evaluate(
+    name: str, program: Program, progress: _Progress, history: list[HistoryPoint], report: Report
+) -> None:
+    score = program.evaluate()
+    if score is None:
+        return
+    _note(history, report, name, {"held_out_accuracy": score}, progress.step)
+    if score >= progress.best_score:  # the later of two equals has trained longer
+        progress.best_score = score
+        state = program.modules["model"].state_dict()
+        progress.best = {key: tensor.detach().clone() for key, tensor in state.items()}
+
+
+def _save(program: Program, progress: _Progress, path: Path) -> None:
+    tensors = dict[str, Tensor]()
+    for name, module in program.modules.items():
+        tensors |= {f"module.{name}.{key}": t for key, t in module.state_dict().items()}
+    for name, optimizer in program.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{key}": t for key, t in state.items()}
+    tensors |= {f"best.{key}": t for key, t in (progress.best or {}).items()}
+    numbers = {
+        "step": progress.step,
+        "duration_s": progress.duration_s,
+        "memory_mib": max(progress.memory_mib, peak_memory_mib()),
+        "best_score": progress.best_score if progress.best else None,
+        "history": [asdict(point) for point in progress.history or []],
+    }
+    save_tensors(tensors, path, {"progress": json.dumps(numbers)})
+
+
+def _restore(program: Program, path: Path) -> _Progress:
+    if not path.is_file():
+        return _Progress()
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        numbers = json.loads(file.metadata()["progress"])
+    try:
+        for name, module in program.modules.items():
+            module.load_state_dict(_below(tensors, f"module.{name}."))
+        for name, optimizer in program.optimizers.items():
+            _restore_optimizer(optimizer, _below(tensors, f"optimizer.{name}."))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"The unfinished phase in `{path}` does not fit: {error}; delete that file."
+        ) from error
+    best = _below(tensors, "best.") or None
+    return _Progress(
+        step=numbers["step"],
+        duration_s=numbers["duration_s"],
+        memory_mib=numbers["memory_mib"],
+        best_score=-math.inf if best is None else numbers["best_score"],
+        history=[HistoryPoint(**point) for point in numbers["history"]],
+        best=best,
+    )
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state = dict[int, dict[str, Tensor]]()
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

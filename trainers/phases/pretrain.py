@@ -1,0 +1,141 @@
+"""Masked-language modelling on multiplexed input, taught by the N = 1 model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainers.config import PretrainConfig
+from trainers.data.encoding import Encoded
+from trainers.measure.batching import GroupSampler, make_batch
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.phases.loop import (
+    clip_and_step,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
+from trainers.phases.losses import masked_mse
+from trainers.phases.precision import Precision
+from trainers.phases.prime import Vocabulary, retrieval_loss
+
+
+def corrupt(
+    batch: Batch,
+    probability: float,
+    special_ids: tuple[int, ...],
+    mask_id: int,
+    vocabulary: Vocabulary,
+) -> tuple[Batch, Tensor]:
+    """Choose tokens to predict and hide them: 80 % `[MASK]`, 10 % random, 10 % unchanged (BERT).
+
+    Uses torch's global generator, which the loop seeds for every update.
+
+    Returns:
+        The corrupted batch and `(B, N, T)` booleans of the chosen tokens, never special ones.
+    """
+    ids = batch.input_ids
+    is_special = torch.isin(ids, torch.tensor(special_ids, device=ids.device))
+    chosen = (torch.rand(ids.shape, device=ids.device) < probability) & batch.attention_mask
+    chosen &= ~is_special
+    draw = torch.rand(ids.shape, device=ids.device)
+    ranks = torch.randint(len(vocabulary.tokens), ids.shape, device=ids.device)
+    hidden = torch.where(
+        draw < 0.8, mask_id, torch.where(draw < 0.9, vocabulary.tokens[ranks], ids)
+    )
+    return replace(batch, input_ids=torch.where(chosen, hidden, ids)), chosen
+
+
+class PretrainProgram:
+    """Masked-language modelling of all instances, plus the N = 1 model's states as targets.
+
+    The states are matched at every real token: what the demultiplexer yields for instance i must
+    be what the N = 1 model computes from sequence i alone.
+
+    Args:
+        model: Model to train.
+        head: Token head, trained along.
+        teacher: N = 1 model with the same hidden size, or none.
+        corpus: Encoded unlabelled texts.
+        special_ids: Ids never hidden; the last is `[MASK]`.
+        config: Schedule and weights.
+        seed: Decides groups and masks.
+        precision: Autocast for the forward pass.
+    """
+
+    def __init__(
+        self,
+        model: MuxedBert,
+        head: TokenHead,
+        teacher: MuxedBert | None,
+        corpus: Encoded,
+        special_ids: tuple[int, ...],
+        config: PretrainConfig,
+        *,
+        seed: int,
+        precision: Precision,
+    ) -> None:
+        self.model, self.head, self.config, self.corpus = model, head, config, corpus
+        self.teacher = (
+            teacher.eval() if teacher is not None and config.distill_weight > 0 else None
+        )
+        self.special_ids, self.precision = special_ids, precision
+        num_instances = model.shape.num_instances
+        self.sampler = GroupSampler(
+            len(corpus), num_instances, config.num_groups(num_instances), seed
+        )
+        vocabulary = Vocabulary(corpus, model.shape.vocab_size, special_ids)
+        self.vocabulary = vocabulary.to(precision.device)
+        self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
+        optimizer = make_optimizer([model, head], config)
+        self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
+
+    def update(self, step: int) -> dict[str, Tensor]:
+        """See `Program.update`."""
+        self.model.train()
+        optimizer = self.optimizers["model"]
+        set_learning_rate(optimizer, learning_rate(self.config, step))
+        clean = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
+        batch, chosen = corrupt(
+            clean,
+            self.config.mask_probability,
+            self.special_ids,
+            self.special_ids[-1],
+            self.vocabulary,
+        )
+        with self.precision.autocast():
+            states = self.model.encode(batch)[-1]
+            groups, slots, places = chosen.nonzero(as_tuple=True)
+            values = {
+                "mlm_loss": retrieval_loss(
+                    self.model,
+                    self.head,
+                    states[groups, places],
+                    clean.input_ids[chosen],
+                    slots,
+                    self.vocabulary,
+                )
+            }
+            loss = values["mlm_loss"]
+            if self.teacher is not None:
+                values["state_loss"] = self._state_loss(self.teacher, states, batch)
+                loss = loss + self.config.distill_weight * values["state_loss"]
+        loss.backward()
+        clip_and_step(optimizer)
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+
+    def evaluate(self) -> float | None:
+        """No held-out score; the last weights are kept."""
+        return None
+
+    def _state_loss(self, teacher: MuxedBert, states: Tensor, batch: Batch) -> Tensor:
+        assert self.model.demux is not None
+        with torch.no_grad():
+            target = teacher.encode(batch.as_single())[-1]  # (B * N, T, D)
+        groups, slots, places = batch.attention_mask.nonzero(as_tuple=True)
+        student = self.model.demux(states[groups, places], slots)
+        target = target[groups * self.model.shape.num_instances + slots, places]
+        return masked_mse(student, target, torch.ones_like(slots))

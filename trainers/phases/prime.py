@@ -1,0 +1,123 @@
+"""Token-retrieval warm-up: the demultiplexer learns which token each instance has where."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from trainers.config import PrimeConfig
+from trainers.data.encoding import Encoded
+from trainers.measure.batching import GroupSampler, make_batch
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import MuxedBert
+from trainers.phases.loop import (
+    clip_and_step,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
+from trainers.phases.precision import Precision
+
+
+class Vocabulary:
+    """The tokens that occur in a corpus; logits are computed over these alone.
+
+    Args:
+        corpus: Encoded texts.
+        vocab_size: V.
+        extra: Ids to include in any case.
+    """
+
+    def __init__(self, corpus: Encoded, vocab_size: int, extra: tuple[int, ...] = ()) -> None:
+        occurring = np.union1d(np.unique(corpus.input_ids), np.array(extra, dtype=np.int64))
+        self.tokens = torch.from_numpy(occurring)
+        self._rank = torch.full((vocab_size,), -1)
+        self._rank[self.tokens] = torch.arange(len(occurring))
+
+    def to(self, device: torch.device) -> "Vocabulary":
+        """Move to `device`."""
+        self.tokens, self._rank = self.tokens.to(device), self._rank.to(device)
+        return self
+
+    def ranks(self, ids: Tensor) -> Tensor:
+        """Yield the place of each id among `tokens`."""
+        return self._rank[ids]
+
+
+def retrieval_loss(
+    model: MuxedBert,
+    head: TokenHead,
+    states: Tensor,
+    ids: Tensor,
+    slots: Tensor,
+    vocabulary: Vocabulary,
+) -> Tensor:
+    """Cross-entropy of tokens `ids` `(K,)`, given mixed `states` `(K, D)` and `slots` `(K,)`."""
+    decoded = states if model.demux is None else model.demux(states, slots)
+    logits = head(decoded, model.embeddings.tokens.weight, vocabulary.tokens)
+    return F.cross_entropy(logits.float(), vocabulary.ranks(ids))
+
+
+class PrimeProgram:
+    """Predict, at every position, the token of one randomly chosen instance (DataMUX, section 3).
+
+    Args:
+        model: Model to train, N > 1.
+        head: Token head, trained along.
+        corpus: Encoded unlabelled texts.
+        config: Schedule.
+        seed: Decides groups and slots.
+        precision: Autocast for the forward pass.
+    """
+
+    def __init__(
+        self,
+        model: MuxedBert,
+        head: TokenHead,
+        corpus: Encoded,
+        config: PrimeConfig,
+        *,
+        seed: int,
+        precision: Precision,
+    ) -> None:
+        self.model, self.head, self.corpus, self.config = model, head, corpus, config
+        self.precision = precision
+        num_instances = model.shape.num_instances
+        self.sampler = GroupSampler(
+            len(corpus), num_instances, config.num_groups(num_instances), seed
+        )
+        self.vocabulary = Vocabulary(corpus, model.shape.vocab_size).to(precision.device)
+        self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
+        optimizer = make_optimizer([model, head], config)
+        self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
+
+    def update(self, step: int) -> dict[str, Tensor]:
+        """See `Program.update`; the global generator, seeded for this step, draws the slots."""
+        self.model.train()
+        optimizer = self.optimizers["model"]
+        set_learning_rate(optimizer, learning_rate(self.config, step))
+        batch = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
+        num_groups, num_instances, length = batch.input_ids.shape
+        with self.precision.autocast():
+            states = self.model.encode(batch)[-1]
+            slots = torch.randint(num_instances, (num_groups, length), device=states.device)
+            ids = batch.input_ids.gather(1, slots[:, None]).squeeze(1)  # (B, T)
+            is_real = batch.attention_mask.gather(1, slots[:, None]).squeeze(1)
+            loss = retrieval_loss(
+                self.model,
+                self.head,
+                states[is_real],
+                ids[is_real],
+                slots[is_real],
+                self.vocabulary,
+            )
+        loss.backward()
+        clip_and_step(optimizer)
+        return {"loss": loss.detach()}
+
+    def evaluate(self) -> float | None:
+        """Retrieval has no held-out score that weights are chosen by; the last are kept."""
+        return None

@@ -1,0 +1,135 @@
+"""CoFi pruning: gates learned under a Lagrangian, taught by the fine-tuned model of the same N."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainers.config import PruneConfig
+from trainers.data.encoding import Encoded
+from trainers.measure.batching import GroupSampler, make_batch
+from trainers.models.masks import Gates, Lagrangian, Masks
+from trainers.models.muxed_bert import MuxedBert
+from trainers.phases.loop import (
+    clip_and_step,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
+from trainers.phases.losses import layer_distillation, logit_distillation, task_loss
+from trainers.phases.precision import Precision
+
+
+def identity_map(size: int) -> nn.Linear:
+    """Yield a `size` x `size` linear map that starts as the identity."""
+    layer_map = nn.Linear(size, size)
+    with torch.no_grad():
+        layer_map.weight.copy_(torch.eye(size))
+        layer_map.bias.zero_()
+    return layer_map
+
+
+def target_sparsity(config: PruneConfig, sparsity: float, start: float, step: int) -> float:
+    """Yield the target of update `step`: a linear rise from `start`, then `sparsity`."""
+    progress = (step + 1) / (config.num_updates * config.sparsity_warmup)
+    return start + (sparsity - start) * min(1.0, progress)
+
+
+class PruneProgram:
+    """One pruning run at a requested sparsity.
+
+    Args:
+        model: Dense student, a copy of the teacher.
+        teacher: Fine-tuned dense model of the same N.
+        gates: Gates of the student.
+        train: Labelled examples.
+        sparsity: Requested sparsity in (0, 1).
+        config: Schedule and weights.
+        seed: Decides groups and gate noise.
+        precision: Autocast for the forward pass.
+    """
+
+    def __init__(
+        self,
+        model: MuxedBert,
+        teacher: MuxedBert,
+        gates: Gates,
+        train: Encoded,
+        sparsity: float,
+        config: PruneConfig,
+        *,
+        seed: int,
+        precision: Precision,
+    ) -> None:
+        self.model, self.teacher, self.gates = model, teacher.eval(), gates
+        self.examples, self.sparsity, self.config = train, sparsity, config
+        self.seed, self.precision = seed, precision
+        self.lagrangian = Lagrangian().to(precision.device)
+        self.layer_map = identity_map(model.shape.dense_hidden_size).to(precision.device)
+        with torch.no_grad():
+            self.start = float(gates.expected_sparsity())
+        num_instances = model.shape.num_instances
+        self.sampler = GroupSampler(
+            len(train), num_instances, config.num_groups(num_instances), seed
+        )
+        model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
+        rate = config.gate_learning_rate
+        self.modules: Mapping[str, nn.Module] = {
+            "model": model,
+            "gates": gates,
+            "lagrangian": self.lagrangian,
+            "layer_map": self.layer_map,
+        }
+        self.optimizers: Mapping[str, Optimizer] = {
+            "model": make_optimizer([model, self.layer_map], config),
+            "gates": torch.optim.Adam(gates.parameters(), lr=rate),
+            "lagrangian": torch.optim.Adam(self.lagrangian.parameters(), lr=rate, maximize=True),
+        }
+
+    def update(self, step: int) -> dict[str, Tensor]:
+        """See `Program.update`."""
+        self.model.train()
+        set_learning_rate(self.optimizers["model"], learning_rate(self.config, step))
+        generator = torch.Generator(self.precision.device).manual_seed(
+            self.seed * 1_000_003 + step
+        )
+        masks = self.gates.sample(generator)
+        loss = self._distillation(step, masks)
+        expected = self.gates.expected_sparsity()
+        target = target_sparsity(self.config, self.sparsity, self.start, step)
+        (loss + self.lagrangian(expected, target)).backward()
+        clip_and_step(self.optimizers["model"])
+        for name in ("gates", "lagrangian"):
+            self.optimizers[name].step()
+            self.optimizers[name].zero_grad(set_to_none=True)
+        self.gates.clamp_()
+        return {"loss": loss.detach(), "sparsity": expected.detach()}
+
+    def evaluate(self) -> float | None:
+        """Weights and gates move together to the end of the schedule, so the last are kept."""
+        return None
+
+    def _distillation(self, step: int, masks: Masks) -> Tensor:
+        groups = self.sampler.groups(step)
+        batch = make_batch(self.examples, groups, self.precision.device)
+        with self.precision.autocast():
+            with torch.no_grad():
+                teacher_states = self.teacher.encode(batch)
+                teacher_logits = self.teacher.classify(teacher_states[-1])
+            states = self.model.encode(batch, masks)
+            logits = self.model.classify(states[-1])
+            weights = self.config
+            loss = weights.logit_distill_weight * logit_distillation(
+                logits, teacher_logits, weights.temperature
+            )
+            if weights.layer_distill_weight > 0:
+                exists = ~(masks.skips_attention & masks.skips_feedforward)
+                loss = loss + weights.layer_distill_weight * layer_distillation(
+                    states, teacher_states, self.layer_map, exists, batch.attention_mask.any(dim=1)
+                )
+            if weights.label_weight > 0:
+                assert self.examples.labels is not None
+                labels = torch.from_numpy(self.examples.labels[groups]).to(logits.device)
+                loss = loss + weights.label_weight * task_loss(logits, labels)
+        return loss

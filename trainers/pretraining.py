@@ -1,0 +1,211 @@
+"""Phases 1 and 2 from scratch on the generator's text: how the built-in model is made."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from trainers.config import PretrainConfig, PrimeConfig, to_dict
+from trainers.data.builtin import unlabelled_texts
+from trainers.data.encoding import SPECIAL_TOKENS, Encoded, encode, special_ids
+from trainers.models.checkpoints import (
+    CONFIG_FILE,
+    load_model,
+    save_model,
+    save_tensors,
+    save_text,
+    widen,
+)
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import MuxedBert, initialise
+from trainers.models.shape import MuxedBertShape
+from trainers.phases.loop import LoopOptions, Program, Report, run_phase
+from trainers.phases.precision import Precision
+from trainers.phases.pretrain import PretrainProgram
+from trainers.phases.prime import PrimeProgram
+
+logger = logging.getLogger(__name__)
+
+VOCAB_SIZE = 1000
+"""Upper bound of the WordPiece vocabulary; the generator's words and the alphabet need less."""
+RECIPE_FILE = "recipe.json"
+"""Written beside the weights: schedule and seed that made them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltinRecipe:
+    """Size and schedule of the built-in model."""
+
+    num_texts: int = 200_000
+    """Unlabelled texts, those of the four tasks mixed."""
+    max_length: int = 32
+    """Tokens in a sequence."""
+    num_layers: int = 4
+    hidden_size: int = 128
+    num_heads: int = 4
+    feedforward_size: int = 512
+    pretrain: PretrainConfig = field(
+        default_factory=lambda: PretrainConfig(
+            num_updates=6000, batch_size=64, learning_rate=1e-3, mask_probability=0.2
+        )
+    )
+    """Masked-language modelling of the N = 1 model."""
+    prime: PrimeConfig = field(
+        default_factory=lambda: PrimeConfig(num_updates=400, batch_size=64, learning_rate=1e-3)
+    )
+    """Retrieval of each wider model, started from the N = 1 weights."""
+    widen: PretrainConfig = field(
+        default_factory=lambda: PretrainConfig(
+            num_updates=5000,
+            batch_size=64,
+            learning_rate=1e-3,
+            mask_probability=0.2,
+            distill_weight=4.0,
+        )
+    )
+    """Masked-language modelling and state distillation of each wider model."""
+    precision: str = "float32"
+    seed: int = 0
+
+
+def train_tokenizer(texts: Sequence[tuple[str, ...]]) -> Tokenizer:
+    """Learn a lower-casing WordPiece vocabulary with BERT's special tokens."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCAB_SIZE, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    tokenizer.train_from_iterator((part for text in texts for part in text), trainer)
+    _, _, cls, sep, _ = special_ids(tokenizer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
+    return tokenizer
+
+
+def pretrain_builtin(
+    directory: Path, widths: Sequence[int], recipe: BuiltinRecipe, report: Report
+) -> None:
+    """Make the built-in model: `directory/n{N}` for every width, the N = 1 model first.
+
+    A width whose directory is complete is left alone; a killed one is taken up again.
+
+    Raises:
+        DiskError: If a file cannot be written.
+        DivergedError: If a loss becomes NaN.
+    """
+    texts = unlabelled_texts(recipe.num_texts, recipe.seed)
+    tokenizer = train_tokenizer(texts)
+    corpus = encode(tokenizer, texts, recipe.max_length)
+    maker = _Maker(directory, recipe, tokenizer, corpus, report)
+    for num_instances in sorted({1, *widths}):
+        if (directory / f"n{num_instances}" / CONFIG_FILE).is_file():
+            logger.info("width %d is there already", num_instances)
+            continue
+        maker.make(num_instances)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    directory: Path
+    recipe: BuiltinRecipe
+    tokenizer: Tokenizer
+    corpus: Encoded
+    report: Report
+
+    def make(self, num_instances: int) -> None:
+        torch.manual_seed(self.recipe.seed)
+        shape = self._shape()
+        teacher, model = None, MuxedBert(shape)
+        if num_instances > 1:
+            teacher = load_model(self.directory / "n1")
+            model = widen(teacher, num_instances)
+        head = TokenHead(shape.dense_hidden_size, shape.vocab_size, shape.layer_norm_eps)
+        head.apply(initialise)
+        precision = Precision(torch.device("cpu"), getattr(torch, self.recipe.precision))
+        seed = self.recipe.seed + num_instances
+        if num_instances > 1:
+            config = self.recipe.prime
+            self._run(
+                num_instances,
+                "prime",
+                model,
+                head,
+                config,
+                lambda: PrimeProgram(
+                    model, head, self.corpus, config, seed=seed, precision=precision
+                ),
+            )
+        schedule = self.recipe.pretrain if num_instances == 1 else self.recipe.widen
+        self._run(
+            num_instances,
+            "pretrain",
+            model,
+            head,
+            schedule,
+            lambda: PretrainProgram(
+                model,
+                head,
+                teacher,
+                self.corpus,
+                special_ids(self.tokenizer),
+                schedule,
+                seed=seed,
+                precision=precision,
+            ),
+        )
+        target = self.directory / f"n{num_instances}"
+        save_text(json.dumps(to_dict(self.recipe), indent=1) + "\n", target / RECIPE_FILE)
+        save_model(model, target, self.tokenizer if num_instances == 1 else None)
+
+    def _shape(self) -> MuxedBertShape:
+        recipe = self.recipe
+        return MuxedBertShape(
+            vocab_size=self.tokenizer.get_vocab_size(),
+            hidden_size=recipe.hidden_size,
+            dense_hidden_size=recipe.hidden_size,
+            head_size=recipe.hidden_size // recipe.num_heads,
+            head_counts=(recipe.num_heads,) * recipe.num_layers,
+            feedforward_sizes=(recipe.feedforward_size,) * recipe.num_layers,
+            dense_num_heads=recipe.num_heads,
+            dense_feedforward_size=recipe.feedforward_size,
+            max_positions=recipe.max_length,
+            embed_mode="single_pass",
+            dropout=0.0,
+        )
+
+    def _run(
+        self,
+        num_instances: int,
+        name: str,
+        model: MuxedBert,
+        head: TokenHead,
+        config: PrimeConfig | PretrainConfig,
+        start: Callable[[], Program],
+    ) -> None:
+        folder = self.directory / "phases"
+        finished = folder / f"n{num_instances}-{name}.safetensors"
+        if finished.is_file():
+            tensors = load_file(finished)
+            for prefix, module in (("model.", model), ("head.", head)):
+                module.load_state_dict(
+                    {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+                )
+            return
+        options = LoopOptions(
+            num_updates=config.num_updates,
+            num_evaluations=1,
+            seed=self.recipe.seed,
+            progress_path=folder / f"n{num_instances}-{name}.progress.safetensors",
+            checkpoint_interval_s=60.0,
+        )
+        result = run_phase(f"n{num_instances}-{name}", start(), options, self.report)
+        logger.info("%s took %.0f s", result.name, result.duration_s)
+        state = {f"model.{k}": t for k, t in model.state_dict().items()}
+        state |= {f"head.{k}": t for k, t in head.state_dict().items()}
+        save_tensors(state, finished, {})
+        options.progress_path.unlink(missing_ok=True)
