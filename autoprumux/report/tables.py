@@ -53,8 +53,8 @@ def format_candidate(candidate: Candidate) -> str:
 def _format_measurement(measurement: Measurement, baseline: Measurement | None) -> str:
     points = 100 * (measurement.accuracy - baseline.accuracy) if baseline else 0.0
     return (
-        f"accuracy {100 * measurement.accuracy:4.1f} ({format_points(points)} points)"
-        f"  {measurement.throughput.throughput:5.0f} seq/s ({measurement.speedup:4.1f}x)"
+        f"accuracy {100 * measurement.accuracy:4.1f} {f'({format_points(points)} points)':>14}"
+        f"  {measurement.throughput.throughput:5.0f} seq/s {f'({measurement.speedup:.1f}x)':>7}"
         f"  {format_duration(measurement.duration_s):>6}"
     )
 
@@ -62,4 +62,4 @@ def _format_measurement(measurement: Measurement, baseline: Measurement | None) 
 def format_points(points: float) -> str:
     """Yield a difference in points with its sign; no difference has none."""
     shown = round(points, 1)
-    return f"{shown:+5.1f}" if shown else f"{0.0:5.1f}"
+    return f"{shown:+.1f}" if shown else "0.0"
