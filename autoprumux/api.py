@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoprumux.config import (
-    DEFAULT_PRESET,
-    Override,
-    StudyConfig,
-    load_study,
-    load_task,
-    parse_budgets,
-)
+from autoprumux.config import StudyConfig, parse_budgets
+from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, load_task
 
 if TYPE_CHECKING:
     from autoprumux.query import BudgetAnswer
@@ -87,7 +81,9 @@ def run_search(
     from autoprumux.search.runner import run_study
     from autoprumux.storage.database import open_database
 
-    evaluator = TrainedEvaluator(config.trainer, cache_dir or default_cache_dir())
+    evaluator = TrainedEvaluator(
+        config.trainer, cache_dir or default_cache_dir(), config.search.seed
+    )
     evaluator.check()
     database = open_database(storage)
     try:

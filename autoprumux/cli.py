@@ -16,8 +16,8 @@ from autoprumux.api import (
     run_search,
     task_override,
 )
-from autoprumux.config import DEFAULT_PRESET, Override, load_study, parse_setting
 from autoprumux.errors import AutoPrumuxError
+from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
 
 EXIT_INTERRUPTED = 130
 """What shells report for a program that Ctrl-C stopped."""

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import autoprumux
 from autoprumux.cli import app
-from autoprumux.config import load_study
+from autoprumux.study_files import load_study
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

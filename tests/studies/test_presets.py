@@ -2,7 +2,7 @@ from importlib import resources
 
 import pytest
 
-from autoprumux.config import DEFAULT_PRESET, load_study
+from autoprumux.study_files import DEFAULT_PRESET, load_study
 
 PRESETS = sorted(
     item.name.removesuffix(".toml")
