@@ -6,7 +6,7 @@ In a cell with its four corners this is the bilinear interpolant of the paper; w
 corner it is the fallback of reference-spec, section 7.4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -42,6 +42,16 @@ class BilinearSurrogate:
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`."""
         return [self._predict_one(candidate) for candidate in candidates]
+
+    def corners(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The measured points, one to four, that the interpolant at `candidate` rests on.
+
+        Empty where it isn't defined without extrapolation.
+        """
+        brackets = {n: _bracket(row, candidate.sparsity) for n, row in self._rows.items()}
+        covering = {n: bracket for n, bracket in brackets.items() if bracket}
+        widths = _bracket(covering, candidate.num_instances)
+        return tuple(Candidate(int(n), s) for n in widths for s in covering[n])
 
     def _predict_one(self, candidate: Candidate) -> Prediction | None:
         width, sparsity = float(candidate.num_instances), candidate.sparsity
@@ -108,13 +118,19 @@ def _outside(rows: _Grid, width: float, sparsity: float) -> float | None:
 
 def _interpolate(points: Mapping[float, float], x: float) -> float | None:
     """Piecewise linear interpolation; `None` outside the points."""
-    if x in points:
-        return points[x]
-    below = [known for known in points if known < x]
-    above = [known for known in points if known > x]
-    if not below or not above:
+    bracket = _bracket(points, x)
+    if not bracket:
         return None
-    return _line(points, max(below), min(above), x)
+    return _line(points, bracket[0], bracket[-1], x)
+
+
+def _bracket(points: Iterable[float], x: float) -> tuple[float, ...]:
+    """The point at `x`, else the nearest one on each side, else nothing."""
+    known = list(points)
+    if x in known:
+        return (x,)
+    below, above = [k for k in known if k < x], [k for k in known if k > x]
+    return (max(below), min(above)) if below and above else ()
 
 
 def _extrapolate(points: Mapping[float, float], x: float) -> float | None:
@@ -127,7 +143,7 @@ def _extrapolate(points: Mapping[float, float], x: float) -> float | None:
 
 
 def _line(points: Mapping[float, float], a: float, b: float, x: float) -> float:
-    share = (x - a) / (b - a)
+    share = (x - a) / (b - a) if b != a else 0.0
     return points[a] * (1.0 - share) + points[b] * share
 
 

@@ -20,6 +20,11 @@ from autoprumux.surrogates.structured import StructuredSurrogate
 
 BASELINE = Candidate(1, 0.0)
 
+_WIDEST_RATIO, _WIDEST_GAP = 2.5, 0.1
+"""Cells of the paper's training grid: N in {2, 5, 10}, s in steps of 0.1 from 0.6. Across wider
+ones a straight line misses the knee of the pruning curve by several times the loss."""
+_BOUND_STDS = 2.0
+"""Standard deviations of noise by which a larger candidate may seem better than a smaller one."""
 _CHANCE_AFTER_FAILURE = 0.1
 """Chance that a candidate trains at all once one of at most its N and s has failed."""
 _LOSS_AFTER_FAILURE = 0.10
@@ -48,6 +53,10 @@ class PerformancePrediction:
     """Median of the predicted distribution."""
     log_speedup_std: float
     """Standard deviation of the natural logarithm of the speed-up."""
+    least_loss: float
+    """Loss of the worst measured candidate that is smaller, less its noise; may be -inf."""
+    most_loss: float
+    """Loss of the best measured candidate that is larger, plus its noise; may be inf."""
     chance_trained: float
     """Chance that training yields a model at all."""
     is_measured: bool
@@ -108,10 +117,19 @@ class PerformanceModel:
         return [self._predictions[candidate] for candidate in candidates]
 
     def chance_within(self, candidate: Candidate, budget: float) -> float:
-        """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction)."""
+        """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction).
+
+        The loss is normal, cut off at the losses of smaller and larger measured candidates.
+        """
         predicted = self.predict([candidate])[0]
-        margin = budget - predicted.accuracy_loss + _TIE
-        return predicted.chance_trained * _normal_cdf(margin, predicted.accuracy_loss_std)
+        mean, std = predicted.accuracy_loss, predicted.accuracy_loss_std
+        low = _normal_cdf(predicted.least_loss - mean, std)
+        high = _normal_cdf(predicted.most_loss - mean, std)
+        within = _normal_cdf(budget + _TIE - mean, std)
+        if high <= low:
+            return predicted.chance_trained * (mean <= budget + _TIE)
+        share = (min(max(within, low), high) - low) / (high - low)
+        return predicted.chance_trained * share
 
     def expected_gain(
         self,
@@ -165,7 +183,9 @@ class PerformanceModel:
             if candidate in self._measured
             else self._unmeasured(
                 candidate,
-                loss=trend.mean if interpolated is None else self._baseline - interpolated.mean,
+                loss=trend.mean
+                if interpolated is None or not self._is_fine(candidate)
+                else self._baseline - interpolated.mean,
                 model_std=trend.std,
                 log_speedup=speedup,
                 is_extrapolated=interpolated is None,
@@ -175,6 +195,16 @@ class PerformanceModel:
             )
             if trend is not None
         ]
+
+    def _is_fine(self, candidate: Candidate) -> bool:
+        """True if the cell around `candidate` is no wider than the paper's."""
+        corners = self._bilinear.corners(candidate)
+        widths = [c.num_instances for c in corners]
+        sparsities = [c.sparsity for c in corners]
+        return (
+            max(widths) <= _WIDEST_RATIO * min(widths)
+            and max(sparsities) - min(sparsities) <= _WIDEST_GAP + _TIE
+        )
 
     def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
         measurement = self._measured[candidate]
@@ -189,6 +219,8 @@ class PerformanceModel:
             accuracy_loss_std=0.0 if candidate.is_baseline else math.hypot(own, base),
             speedup=measurement.speedup,
             log_speedup_std=quartiles / _QUARTILES_PER_STD / measurement.speedup,
+            least_loss=-math.inf,
+            most_loss=math.inf,
             chance_trained=1.0,
             is_measured=True,
             is_extrapolated=False,
@@ -203,7 +235,8 @@ class PerformanceModel:
         log_speedup: tuple[float, float],
         is_extrapolated: bool,
     ) -> PerformancePrediction:
-        loss = self._monotone_loss(candidate, loss)
+        least, most = self._loss_bounds(candidate)
+        loss = max(min(loss, most), least)
         is_doubtful = any(_is_within(failed, candidate) for failed in self._failed)
         if is_doubtful:
             loss = max(loss, _LOSS_AFTER_FAILURE)
@@ -217,19 +250,20 @@ class PerformanceModel:
             accuracy_loss_std=math.hypot(std, self._noise_std(self._baseline)),
             speedup=math.exp(log_speedup[0]),
             log_speedup_std=log_speedup[1],
+            least_loss=least,
+            most_loss=most,
             chance_trained=_CHANCE_AFTER_FAILURE if is_doubtful else 1.0,
             is_measured=False,
             is_extrapolated=is_extrapolated,
         )
 
-    def _monotone_loss(self, candidate: Candidate, loss: float) -> float:
-        """Within the losses of smaller and larger measured points, give or take their noise."""
-        noise = math.sqrt(2.0) * self._noise_std(self._baseline)
+    def _loss_bounds(self, candidate: Candidate) -> tuple[float, float]:
+        """Losses of smaller and of larger measured candidates, give or take their noise."""
+        noise = _BOUND_STDS * math.sqrt(2.0) * self._noise_std(self._baseline)
         losses = {c: self._baseline - m.accuracy for c, m in self._measured.items()}
-        above = [known for c, known in losses.items() if _is_within(candidate, c)]
-        below = [known for c, known in losses.items() if _is_within(c, candidate)]
-        loss = min([loss, *(known + noise for known in above)])
-        return max([loss, *(known - noise for known in below)])
+        smaller = [loss - noise for c, loss in losses.items() if _is_within(c, candidate)]
+        larger = [loss + noise for c, loss in losses.items() if _is_within(candidate, c)]
+        return max(smaller, default=-math.inf), min(larger, default=math.inf)
 
     def _log_speedups(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
         """Mean and standard deviation of the log speed-up, monotone against measured points."""

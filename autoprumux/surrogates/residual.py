@@ -21,11 +21,21 @@ _JITTER = 1e-10
 
 
 class ResidualField:
-    """Interpolates `K` residuals exactly, and says how much is unexplained elsewhere."""
+    """Interpolates `K` residuals, and says how much is unexplained elsewhere.
 
-    def __init__(self, candidates: Sequence[Candidate], residuals: Array) -> None:
+    Args:
+        candidates: The measured points.
+        residuals: `(K,)` what the trend leaves over there.
+        noise: `(K,)` variance of each residual's own error, in units of the residuals' variance; 0
+            where the field passes through the residual.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], residuals: Array, noise: Array | None = None
+    ) -> None:
         self._points = coordinates(candidates)
-        gram = correlation(self._points, self._points) + _JITTER * np.eye(len(candidates))
+        own = np.zeros(len(candidates)) if noise is None else noise
+        gram = correlation(self._points, self._points) + np.diag(own + _JITTER)
         self._inverse = np.linalg.inv(gram)
         self._weights = self._inverse @ residuals
 
@@ -38,7 +48,7 @@ class ResidualField:
         """Share of the residual's variance left at `M` candidates: 0 at points, 1 far away."""
         cross = correlation(coordinates(candidates), self._points)
         left = 1.0 - np.einsum("mk,kl,ml->m", cross, self._inverse, cross)
-        return np.clip(left, 0.0, 1.0)
+        return np.asarray(np.clip(left, 0.0, 1.0), dtype=np.float64)
 
 
 def coordinates(candidates: Sequence[Candidate]) -> Array:

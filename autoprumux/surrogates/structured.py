@@ -26,6 +26,10 @@ _PRIOR_STD = np.array([0.06, 0.06, 0.03, 0.06, 0.08])
 _RESIDUAL_STD = 0.008
 _RESIDUAL_SHARE = 0.2
 """The residual's spread grows with the losses seen: this share of their root mean square."""
+_TRUSTED_LOSS = 0.10
+_COLLAPSE_DOUBT = 0.4
+"""Losses above 10 points say ever less about small ones, as collapse isn't additive: this share of
+the excess counts as noise."""
 _JITTER = 1e-10
 """Keeps the matrices solvable without measurement noise."""
 _NUM_SWEEPS = 300
@@ -50,14 +54,16 @@ class StructuredSurrogate:
         check_points(candidates, values)
         known = {Candidate(1, 0.0): 0.0, **dict(zip(candidates, values, strict=True))}
         points, losses = list(known), np.array(list(known.values()), dtype=np.float64)
-        typical = float(np.sqrt(np.mean(losses**2)))
+        typical = float(np.sqrt(np.mean(np.minimum(losses, _TRUSTED_LOSS) ** 2)))
         self._points = points
         self._residual_std = float(np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * typical))
-        noise = (self._noise**2 + _JITTER) * np.eye(len(points))
+        doubt = _COLLAPSE_DOUBT**2 * np.maximum(losses - _TRUSTED_LOSS, 0.0) ** 2
+        noise = np.diag(self._noise**2 + _JITTER + doubt)
         features, place = _features(points), coordinates(points)
         residual = self._residual_std**2 * correlation(place, place) + noise
         self._coefficients = _ridge(features, losses, residual)
-        self._field = ResidualField(points, losses - features @ self._coefficients)
+        left = losses - features @ self._coefficients
+        self._field = ResidualField(points, left, doubt / self._residual_std**2)
         gram = features @ self._prior_covariance @ features.T + residual
         self._inverse = np.linalg.inv(gram)
 
