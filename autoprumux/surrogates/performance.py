@@ -123,9 +123,9 @@ class PerformanceModel:
         """
         predicted = self.predict([candidate])[0]
         mean, std = predicted.accuracy_loss, predicted.accuracy_loss_std
-        low = _normal_cdf(predicted.least_loss - mean, std)
-        high = _normal_cdf(predicted.most_loss - mean, std)
-        within = _normal_cdf(budget + _TIE - mean, std)
+        low = normal_cdf(predicted.least_loss - mean, std)
+        high = normal_cdf(predicted.most_loss - mean, std)
+        within = normal_cdf(budget + _TIE - mean, std)
         if high <= low:
             return predicted.chance_trained * (mean <= budget + _TIE)
         share = (min(max(within, low), high) - low) / (high - low)
@@ -240,6 +240,7 @@ class PerformanceModel:
         is_doubtful = any(_is_within(failed, candidate) for failed in self._failed)
         if is_doubtful:
             loss = max(loss, _LOSS_AFTER_FAILURE)
+            most = math.inf
         accuracy = min(max(self._baseline - loss, 0.0), 1.0)
         std = math.hypot(model_std, self._noise_std(accuracy))
         return PerformancePrediction(
@@ -294,7 +295,8 @@ def _is_within(small: Candidate, large: Candidate) -> bool:
     return small.num_instances <= large.num_instances and small.sparsity <= large.sparsity
 
 
-def _normal_cdf(margin: float, std: float) -> float:
+def normal_cdf(margin: float, std: float) -> float:
+    """Chance that a normal variable with mean 0 is at most `margin`; a step if `std` is 0."""
     if std <= 0.0:
         return 1.0 if margin >= 0.0 else 0.0
     return 0.5 * math.erfc(-margin / (std * math.sqrt(2.0)))
@@ -306,4 +308,4 @@ def _expected_excess(median: float, log_std: float, best: float) -> float:
         return max(median - best, 0.0)
     ratio = math.log(median / best)
     mean = median * math.exp(0.5 * log_std**2)
-    return mean * _normal_cdf(ratio + log_std**2, log_std) - best * _normal_cdf(ratio, log_std)
+    return mean * normal_cdf(ratio + log_std**2, log_std) - best * normal_cdf(ratio, log_std)

@@ -77,7 +77,14 @@ def make_study() -> StudyRecord:
     return StudyRecord(
         name="qnli-embedded",
         task="qnli",
-        config={"trainer": {"task": "qnli", "finetune": {"num_updates": 400}}, "seed": 0},
+        config={
+            "search": {
+                "widths": [1, 2, 5, 10],
+                "sparsities": [0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95],
+            },
+            "trainer": {"task": "qnli", "finetune": {"num_updates": 400}},
+            "seed": 0,
+        },
         config_hash=hashlib.sha256(b"demo").hexdigest(),
         data_fingerprint="builtin:qnli:0123abcd",
         seed=0,

@@ -1,0 +1,289 @@
+"""Answers from a stored study alone: the best measured model per budget, and what is predicted.
+
+Importing this module loads numpy and nothing heavier.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprumux.errors import NoBaselineError, StorageError
+from autoprumux.records import Candidate, Measurement, StudyRecord
+from autoprumux.surrogates.performance import (
+    PerformanceModel,
+    PerformancePrediction,
+    normal_cdf,
+    telling_failures,
+)
+
+NUM_PREDICTED = 3
+"""The paper's top-k."""
+
+_BASELINE = Candidate(1, 0.0)
+_Z = 1.959963984540054
+"""Of a two-sided 95 % interval."""
+_TIE = 1e-9
+"""A loss on the border of a budget is within it: 0.91 - 0.90 is above 0.01 in binary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredModel:
+    """A finished trial, compared with the dense baseline."""
+
+    candidate: Candidate
+    measurement: Measurement
+    accuracy_loss: float
+    """Fraction; negative if more accurate than the baseline."""
+    interval: Interval
+    """Of the accuracy loss."""
+    is_paired: bool
+    """True if `interval` rests on the same examples one by one, False if on two accuracies."""
+
+    @property
+    def speedup(self) -> float:
+        """Median throughput over the dense baseline's."""
+        return self.measurement.speedup
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedModel:
+    """A candidate of the ranking, measured or not."""
+
+    candidate: Candidate
+    is_verified: bool
+    """True if measured; then the numbers are the measured ones."""
+    accuracy: float
+    accuracy_loss: float
+    interval: Interval
+    """Of the accuracy loss."""
+    speedup: float
+    speedup_interval: Interval
+    chance: float
+    """Probability that the accuracy loss (of a measured one, the true loss) is within the budget."""
+    is_extrapolated: bool
+    """True if no measured points surround the candidate."""
+
+    @property
+    def mark(self) -> str:
+        """`verified` or `predicted`."""
+        return "verified" if self.is_verified else "predicted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetAnswer:
+    """What the study says about one budget."""
+
+    budget: float
+    """Largest accuracy loss, a fraction."""
+    best: MeasuredModel | None
+    """The fastest measured model within the budget; the baseline itself if no faster one is."""
+    closest: MeasuredModel | None
+    """If no faster model is within the budget: the faster one that loses least, if there is one."""
+    predicted: tuple[PredictedModel, ...]
+    """The paper's ranking, the fastest first; at most three."""
+
+    @property
+    def is_met(self) -> bool:
+        """True if a model faster than the dense baseline meets the budget."""
+        return self.best is not None and not self.best.candidate.is_baseline
+
+
+def answer_budgets(study: StudyRecord, budgets: Sequence[float]) -> tuple[BudgetAnswer, ...]:
+    """Answer each budget from the study's finished trials.
+
+    Args:
+        study: With its trials.
+        budgets: Largest accuracy losses, fractions.
+
+    Returns:
+        One answer per budget, in their order.
+
+    Raises:
+        NoBaselineError: If the study has no measured dense baseline.
+        StorageError: If its stored configuration names no widths or sparsities.
+    """
+    baseline = study.baseline
+    if baseline is None:
+        raise NoBaselineError(
+            f"Study `{study.name}` has no measured dense baseline (N=1 s=0.00) yet, so losses and "
+            f"speed-ups have nothing to compare with. Run `autoprumux search --task {study.task}`."
+        )
+    models = [_compare(c, m, baseline) for c, m in study.measured.items()]
+    predictions = _predict(study)
+    return tuple(_answer(budget, models, predictions) for budget in budgets)
+
+
+def pareto_front(
+    measured: Mapping[Candidate, Measurement],
+) -> list[tuple[Candidate, Measurement]]:
+    """Measured models that no other one beats in accuracy and speed-up, the slowest first.
+
+    Of models equal in both, the one with the smaller N (then s) stays.
+    """
+    front: list[tuple[Candidate, Measurement]] = []
+    for candidate, measurement in sorted(
+        measured.items(), key=lambda item: (-item[1].speedup, -item[1].accuracy, item[0])
+    ):
+        if not front or measurement.accuracy > front[-1][1].accuracy:
+            front.append((candidate, measurement))
+    return front[::-1]
+
+
+def candidate_grid(study: StudyRecord) -> list[Candidate]:
+    """Candidates that the study's configuration spans, in order of N and s.
+
+    Raises:
+        StorageError: If the stored configuration names no widths or sparsities.
+    """
+    search = study.config.get("search")
+    if not isinstance(search, Mapping) or not {"widths", "sparsities"} <= search.keys():
+        raise StorageError(
+            f"The stored configuration of study `{study.name}` lacks `search.widths` or "
+            "`search.sparsities`."
+        )
+    return [Candidate(int(n), float(s)) for n in search["widths"] for s in search["sparsities"]]
+
+
+def rank_predicted(
+    predictions: Iterable[PerformancePrediction], budget: float
+) -> list[PerformancePrediction]:
+    """The paper's ranking (reference-spec, section 7.4), the best first.
+
+    Candidates whose predicted accuracy is at least the baseline's less `budget`, by falling
+    predicted speed-up; ties go to the higher accuracy, then to the smaller N.
+    """
+    within = [p for p in predictions if p.accuracy_loss <= budget + _TIE]
+    return sorted(within, key=lambda p: (-p.speedup, -p.accuracy, p.candidate))
+
+
+def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePrediction]]:
+    """The model, and its predictions of all candidates but those that failed."""
+    measured = study.measured
+    grid = sorted({*candidate_grid(study), *measured})
+    model = PerformanceModel.from_measured(measured, telling_failures(study), grid)
+    failed = {t.candidate for t in study.trials if t.failure is not None} - measured.keys()
+    return model, model.predict([c for c in grid if c not in failed])
+
+
+def _answer(
+    budget: float,
+    models: Sequence[MeasuredModel],
+    predictions: tuple[PerformanceModel, Sequence[PerformancePrediction]],
+) -> BudgetAnswer:
+    model, candidates = predictions
+    within = [m for m in models if m.accuracy_loss <= budget + _TIE]
+    best = min(within, key=_order, default=None)
+    closest = None
+    if best is None or best.candidate.is_baseline:
+        closest = min(_faster(models), key=lambda m: (m.accuracy_loss, *_order(m)), default=None)
+    by_candidate = {m.candidate: m for m in models}
+    predicted = []
+    for prediction in rank_predicted(candidates, budget)[:NUM_PREDICTED]:
+        measured = by_candidate.get(prediction.candidate)
+        predicted.append(
+            _as_measured(prediction, measured, budget)
+            if measured
+            else _as_predicted(prediction, model.chance_within(prediction.candidate, budget))
+        )
+    return BudgetAnswer(budget=budget, best=best, closest=closest, predicted=tuple(predicted))
+
+
+def _faster(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
+    baseline = next(m.speedup for m in models if m.candidate.is_baseline)
+    return [m for m in models if m.speedup > baseline]
+
+
+def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
+    return (-model.speedup, -model.measurement.accuracy, model.candidate)
+
+
+def _as_predicted(prediction: PerformancePrediction, chance: float) -> PredictedModel:
+    loss, reach = prediction.accuracy_loss, _Z * prediction.accuracy_loss_std
+    interval = Interval(
+        low=max(loss - reach, prediction.least_loss), high=min(loss + reach, prediction.most_loss)
+    )
+    return _ranked(prediction, interval, chance, is_verified=False)
+
+
+def _as_measured(
+    prediction: PerformancePrediction, measured: MeasuredModel, budget: float
+) -> PredictedModel:
+    interval, loss = measured.interval, measured.accuracy_loss
+    chance = normal_cdf(budget + _TIE - loss, (interval.high - interval.low) / (2.0 * _Z))
+    return _ranked(prediction, interval, chance, is_verified=True)
+
+
+def _ranked(
+    prediction: PerformancePrediction, interval: Interval, chance: float, *, is_verified: bool
+) -> PredictedModel:
+    factor = math.exp(_Z * prediction.log_speedup_std)
+    speedup = prediction.speedup
+    return PredictedModel(
+        candidate=prediction.candidate,
+        is_verified=is_verified,
+        accuracy=prediction.accuracy,
+        accuracy_loss=prediction.accuracy_loss,
+        interval=interval,
+        speedup=speedup,
+        speedup_interval=Interval(low=speedup / factor, high=speedup * factor),
+        chance=chance,
+        is_extrapolated=prediction.is_extrapolated,
+    )
+
+
+def _compare(candidate: Candidate, model: Measurement, baseline: Measurement) -> MeasuredModel:
+    loss = baseline.accuracy - model.accuracy
+    own, base = _right_shares(model), _right_shares(baseline)
+    is_paired = own is not None and base is not None and own.shape == base.shape
+    if candidate == _BASELINE:
+        std = 0.0
+    elif own is not None and base is not None and is_paired:
+        std = _paired_std(base - own)
+    else:
+        std = math.hypot(_accuracy_std(model), _accuracy_std(baseline))
+    return MeasuredModel(
+        candidate=candidate,
+        measurement=model,
+        accuracy_loss=loss,
+        interval=Interval(low=loss - _Z * std, high=loss + _Z * std),
+        is_paired=is_paired,
+    )
+
+
+def _right_shares(measurement: Measurement) -> NDArray[np.float64] | None:
+    """Per example, the share of compositions in which it was right; None without the bits."""
+    num = measurement.num_compositions * measurement.num_examples
+    packed = np.frombuffer(measurement.correctness, dtype=np.uint8)
+    if num == 0 or packed.size * 8 < num:
+        return None
+    bits = np.unpackbits(packed, count=num)
+    by_composition = bits.reshape(measurement.num_compositions, measurement.num_examples)
+    return np.asarray(by_composition.mean(axis=0), dtype=np.float64)
+
+
+def _paired_std(differences: NDArray[np.float64]) -> float:
+    """Standard error of the mean difference.
+
+    With half an example added to each cell of the two-by-two table (Agresti and Min, 2005), so
+    that two models that agree on every example don't count as equal beyond doubt.
+    """
+    num = len(differences) + 2
+    mean = float(differences.sum()) / num
+    square = (float(differences @ differences) + 1.0) / num
+    return math.sqrt((square - mean**2) / num)
+
+
+def _accuracy_std(measurement: Measurement) -> float:
+    share = min(max(measurement.accuracy, 0.0), 1.0)
+    return math.sqrt(share * (1.0 - share) / max(measurement.num_examples, 1))
