@@ -3,7 +3,8 @@
 Heavy libraries are imported inside the functions, so that importing this module costs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,10 +88,10 @@ def run_search(
     evaluator.check()
     database = open_database(storage)
     try:
-        if listener is not None:
-            return run_study(config, database, evaluator, listener)
-        with ConsoleListener() as console:
-            return run_study(config, database, evaluator, console)
+        with ExitStack() as stack:
+            shown = listener or stack.enter_context(ConsoleListener())
+            _announce(config, evaluator.data_fingerprint, shown)
+            return run_study(config, database, evaluator, shown)
     finally:
         database.close()
 
@@ -134,6 +135,23 @@ def task_override(task: str, spelling: str) -> Override:
         ConfigError: If the file cannot be read or is no TOML.
     """
     return Override("task", load_task(task) if task.endswith(".toml") else task, spelling)
+
+
+def _announce(config: StudyConfig, data_fingerprint: str, listener: "Listener") -> None:
+    from autoprumux.report.tables import BUILTIN_NOTE
+
+    trainer = config.trainer
+    listener.announce(
+        f"study {config.name}: task {trainer.task_name}, data {trainer.data.source}, "
+        f"model {trainer.model.source}, N in {_listed(config.search.widths)}, "
+        f"s in {_listed(config.search.sparsities)}"
+    )
+    if data_fingerprint.startswith("builtin:"):
+        listener.announce(BUILTIN_NOTE)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def default_cache_dir() -> Path:

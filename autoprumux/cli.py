@@ -216,7 +216,7 @@ def search(
     config = load_study(preset, overrides)
     outcome = run_search(config, storage=storage, cache_dir=cache_dir)
 
-    from autoprumux.report.tables import format_outcome, outcome_to_dict
+    from autoprumux.report.answers import format_outcome, outcome_to_dict
 
     print(_to_json(outcome_to_dict(outcome)) if as_json else format_outcome(outcome, storage))
 
@@ -246,7 +246,7 @@ def query(
     """
     outcome = query_task(task, budget, study=study, storage=storage)
 
-    from autoprumux.report.tables import answers_to_rows, format_answers
+    from autoprumux.report.answers import answers_to_rows, format_answers
 
     if as_json:
         print(_to_json(answers_to_rows(outcome.answers)))

@@ -1,0 +1,296 @@
+"""Answers of a search and of a query: text tables and JSON rows."""
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from autoprumux.query import BudgetAnswer, Interval, MeasuredModel, PredictedModel, candidate_grid
+from autoprumux.records import Candidate, StudyRecord
+from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_duration, format_points
+
+DEFAULT_STORAGE = "sqlite:///autoprumux.db"
+"""Database of a command that names none."""
+
+ASK_FURTHER = "0:10:0.5"
+"""Budgets of the query that a finished search suggests."""
+
+_MAX_SENTENCES = 3
+"""With more budgets the answers are a table."""
+
+
+class Outcome(Protocol):
+    """What a search ended with; see `autoprumux.search.runner.SearchOutcome`."""
+
+    @property
+    def study(self) -> StudyRecord:
+        """Study with its trials."""
+
+    @property
+    def answers(self) -> tuple[BudgetAnswer, ...]:
+        """One per budget."""
+
+    @property
+    def stop_reason(self) -> str:
+        """Why no further trial was started."""
+
+    @property
+    def num_trained(self) -> int:
+        """Finished and failed trials."""
+
+    @property
+    def minutes_spent(self) -> float:
+        """Minutes of all trials."""
+
+    @property
+    def minutes_full_grid(self) -> float:
+        """Minutes spent and those predicted for the rest."""
+
+    @property
+    def num_candidates(self) -> int:
+        """Size of the full grid."""
+
+
+def format_outcome(outcome: Outcome, storage: str) -> str:
+    """Yield the end of a search: answers, all measured models, what it cost and how to go on.
+
+    Args:
+        outcome: What the search ended with.
+        storage: Database URL as the user gave it; printed only if it can hold no password.
+    """
+    study = outcome.study
+    if len(outcome.answers) > _MAX_SENTENCES:
+        answers = [*_answer_table(outcome.answers)]
+    else:
+        answers = [line for answer in outcome.answers for line in _answer_sentences(answer)]
+    lines = [
+        *answers,
+        "",
+        "Measured models, the fastest first:",
+        *_measured_table(study),
+        *_failures(study),
+        "",
+        *([BUILTIN_NOTE] if is_builtin(study) else []),
+        f"{outcome.num_trained} of {outcome.num_candidates} candidates tried in "
+        f"{outcome.minutes_spent:.1f} minutes; the full grid would take about "
+        f"{outcome.minutes_full_grid:.1f}.",
+        f"Stopped: {outcome.stop_reason}.",
+        f"Database: {storage if _is_printable(storage) else 'that of --storage'}. Ask further:",
+        f"  {_query_command(study, storage)}",
+    ]
+    return "\n".join(lines)
+
+
+def format_answers(study: StudyRecord, answers: Sequence[BudgetAnswer]) -> str:
+    """Yield the table of a query, with what it rests on above."""
+    baseline = study.baseline
+    num_failed = sum(trial.state == "failed" for trial in study.trials)
+    lines = [
+        f"study {study.name}, task {study.task}: {len(study.measured)} of "
+        f"{len(candidate_grid(study))} candidates measured, {num_failed} failed"
+    ]
+    if is_builtin(study):
+        lines.append(BUILTIN_NOTE)
+    if baseline is not None:
+        speed = baseline.throughput
+        lines.append(
+            f"dense baseline: accuracy {100 * baseline.accuracy:.1f}, {speed.throughput:.0f} seq/s"
+            f" ({speed.device}, {speed.dtype}, {speed.length} tokens, batch {speed.batch_size})"
+        )
+    return "\n".join([*lines, "", *_answer_table(answers)])
+
+
+def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
+    """Yield a search's end for JSON."""
+    return {
+        "study": outcome.study.name,
+        "task": outcome.study.task,
+        "is_builtin_data": is_builtin(outcome.study),
+        "stop_reason": outcome.stop_reason,
+        "num_trials": outcome.num_trained,
+        "num_candidates": outcome.num_candidates,
+        "minutes_spent": outcome.minutes_spent,
+        "minutes_full_grid": outcome.minutes_full_grid,
+        "answers": answers_to_rows(outcome.answers),
+    }
+
+
+def answers_to_rows(answers: Sequence[BudgetAnswer]) -> list[dict[str, Any]]:
+    """Yield one JSON object per budget; accuracies, losses and budgets are fractions."""
+    return [
+        {
+            "budget": answer.budget,
+            "is_met": answer.is_met,
+            "best": _measured_to_dict(answer.best),
+            "closest": _measured_to_dict(answer.closest),
+            "predicted": [_predicted_to_dict(model) for model in answer.predicted],
+        }
+        for answer in answers
+    ]
+
+
+def is_builtin(study: StudyRecord) -> bool:
+    """True if the study's examples are the built-in, made-up ones."""
+    return study.data_fingerprint.startswith("builtin:")
+
+
+def _measured_to_dict(model: MeasuredModel | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    measurement = model.measurement
+    return {
+        "status": "verified",
+        "num_instances": model.candidate.num_instances,
+        "sparsity": model.candidate.sparsity,
+        "sparsity_achieved": measurement.sparsity,
+        "accuracy": measurement.accuracy,
+        "accuracy_loss": model.accuracy_loss,
+        "accuracy_loss_interval": _pair(model.interval),
+        "throughput": measurement.throughput.throughput,
+        "speedup": measurement.speedup,
+        "speedup_quartiles": [
+            measurement.throughput.speedup_q1,
+            measurement.throughput.speedup_q3,
+        ],
+        "checkpoint": measurement.checkpoint,
+    }
+
+
+def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
+    return {
+        "status": model.mark,
+        "num_instances": model.candidate.num_instances,
+        "sparsity": model.candidate.sparsity,
+        "accuracy": model.accuracy,
+        "accuracy_loss": model.accuracy_loss,
+        "accuracy_loss_interval": _pair(model.interval),
+        "speedup": model.speedup,
+        "speedup_interval": _pair(model.speedup_interval),
+        "chance": model.chance,
+        "is_extrapolated": model.is_extrapolated,
+    }
+
+
+def _pair(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]
+
+
+def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
+    best = answer.best
+    if best is None or not answer.is_met:
+        yield f"Within {100 * answer.budget:.1f} points: {_none_meets(answer)}"
+    else:
+        speed = best.measurement.throughput
+        yield f"Within {100 * answer.budget:.1f} points: {best.candidate}, verified."
+        yield (
+            f"  accuracy {100 * best.measurement.accuracy:.1f}, loss "
+            f"{_points(best.accuracy_loss)} points (95 % interval {_range(best.interval)})"
+        )
+        yield (
+            f"  {speed.throughput:.0f} seq/s, {best.speedup:.1f}x the dense baseline "
+            f"(quartiles {speed.speedup_q1:.1f}x to {speed.speedup_q3:.1f}x)"
+        )
+        yield f"  model: {best.measurement.checkpoint}"
+    faster = [m for m in answer.predicted if not m.is_verified and _is_faster(m, best)]
+    if faster:
+        shown = ", ".join(
+            f"{m.candidate} ({m.speedup:.1f}x, chance {m.chance:.2f})" for m in faster
+        )
+        yield f"  predicted to be faster, not trained: {shown}"
+
+
+def _is_faster(model: PredictedModel, best: MeasuredModel | None) -> bool:
+    return best is None or model.speedup > best.speedup
+
+
+def _none_meets(answer: BudgetAnswer) -> str:
+    text = "no measured model faster than the dense baseline"
+    closest = answer.closest
+    if closest is None:
+        return f"{text}."
+    needed = math.ceil(1000 * closest.accuracy_loss - 1e-6) / 10
+    return (
+        f"{text}; the closest loses {_points(closest.accuracy_loss)} "
+        f"({closest.candidate}, {closest.speedup:.1f}x): --budget {needed:.1f}"
+    )
+
+
+def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
+    yield (
+        "budget                 N     s  accuracy  loss (95 % interval)   speed-up   seq/s  chance"
+    )
+    for answer in answers:
+        budget = f"{100 * answer.budget:6.1f}"
+        shown: Candidate | None = None
+        if answer.best is not None and answer.is_met:
+            shown = answer.best.candidate
+            yield f"{budget}  {_measured_row(answer.best)}"
+        else:
+            yield f"{budget}  {_none_meets(answer)}"
+        for model in answer.predicted:
+            if model.candidate != shown and not model.candidate.is_baseline:
+                yield f"{'':6}  {_predicted_row(model)}"
+
+
+def _measured_row(model: MeasuredModel) -> str:
+    speed = model.measurement.throughput
+    start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
+    return f"{start} {_interval(model.interval)}  {model.speedup:8.1f}x  {speed.throughput:6.0f}"
+
+
+def _predicted_row(model: PredictedModel) -> str:
+    start = _row(model.candidate, model.mark, model.accuracy, model.accuracy_loss)
+    chance = f"{'':8}  {model.chance:6.2f}"
+    return f"{start} {_interval(model.interval)}  {model.speedup:8.1f}x{chance}"
+
+
+def _row(candidate: Candidate, mark: str, accuracy: float, loss: float) -> str:
+    return (
+        f"{mark:<9} {candidate.num_instances:>5}  {candidate.sparsity:.2f}"
+        f"  {100 * accuracy:8.1f}  {_points(loss):>5}"
+    )
+
+
+def _interval(interval: Interval) -> str:
+    return f"{f'({_range(interval)})':<15}"
+
+
+def _range(interval: Interval) -> str:
+    return f"{_points(interval.low)} to {_points(interval.high)}"
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction + 0.0:.1f}".replace("-0.0", "0.0")
+
+
+def _measured_table(study: StudyRecord) -> Iterator[str]:
+    baseline = study.baseline
+    yield "     N     s  achieved  accuracy  points   seq/s  speed-up    time"
+    by_speed = sorted(study.measured.items(), key=lambda item: -item[1].speedup)
+    for candidate, measurement in by_speed:
+        points = 100 * (measurement.accuracy - baseline.accuracy) if baseline else 0.0
+        yield (
+            f"{candidate.num_instances:>6}  {candidate.sparsity:.2f}  {measurement.sparsity:8.3f}"
+            f"  {100 * measurement.accuracy:8.1f}  {format_points(points):>6}"
+            f"  {measurement.throughput.throughput:6.0f}  {measurement.speedup:7.1f}x"
+            f"  {format_duration(measurement.duration_s):>6}"
+        )
+
+
+def _failures(study: StudyRecord) -> Iterator[str]:
+    for trial in study.trials:
+        if trial.failure is not None:
+            message = " ".join(trial.failure.message.split())
+            yield f"failed: {format_candidate(trial.candidate)}  {trial.failure.cause}: {message}"
+
+
+def _is_printable(storage: str) -> bool:
+    """True for a file's URL; others may hold a password."""
+    return storage.startswith("sqlite:")
+
+
+def _query_command(study: StudyRecord, storage: str) -> str:
+    words = ["autoprumux", "query"]
+    if storage != DEFAULT_STORAGE:
+        words += ["--storage", storage if _is_printable(storage) else "URL"]
+    return shlex.join([*words, "--study", study.name, "--budget", ASK_FURTHER])
