@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoprumux.config import StudyConfig, parse_budgets
+from autoprumux.config import DEFAULT_STORAGE, StudyConfig, parse_budgets
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, load_task
 
 if TYPE_CHECKING:
     from autoprumux.query import BudgetAnswer
     from autoprumux.records import StudyRecord
     from autoprumux.search.runner import Listener, SearchOutcome
-
-DEFAULT_STORAGE = "sqlite:///autoprumux.db"
-"""Database of a command that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from autoprumux.api import (
-    DEFAULT_STORAGE,
-    query_task,
-    run_search,
-    task_override,
-)
+from autoprumux.api import query_task, run_search, task_override
+from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import AutoPrumuxError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
 

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from autoprumux.errors import ConfigError
 from trainers.config import TrainerConfig, to_dict
 
+DEFAULT_STORAGE = "sqlite:///autoprumux.db"
+"""Database of a command that names none."""
+
 MAX_BUDGETS = 1001
 """More budgets than a range of points in steps of 0.1 has are a typing mistake."""
 

@@ -5,12 +5,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.query import BudgetAnswer, Interval, MeasuredModel, PredictedModel, candidate_grid
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_duration, format_points
-
-DEFAULT_STORAGE = "sqlite:///autoprumux.db"
-"""Database of a command that names none."""
 
 ASK_FURTHER = "0:10:0.5"
 """Budgets of the query that a finished search suggests."""
@@ -60,12 +58,11 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
     """
     study = outcome.study
     if len(outcome.answers) > _MAX_SENTENCES:
-        answers = [*_answer_table(outcome.answers)]
+        answers = [*_answer_table(outcome.answers), ""]
     else:
         answers = [line for answer in outcome.answers for line in _answer_sentences(answer)]
     lines = [
         *answers,
-        "",
         "Measured models, the fastest first:",
         *_measured_table(study),
         *_failures(study),
@@ -178,7 +175,7 @@ def _pair(interval: Interval) -> list[float]:
 def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
     best = answer.best
     if best is None or not answer.is_met:
-        yield f"Within {100 * answer.budget:.1f} points: {_none_meets(answer)}"
+        yield f"Within {100 * answer.budget:.1f} points: {_none_meets(answer)}."
     else:
         speed = best.measurement.throughput
         yield f"Within {100 * answer.budget:.1f} points: {best.candidate}, verified."
@@ -187,16 +184,17 @@ def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
             f"{_points(best.accuracy_loss)} points (95 % interval {_range(best.interval)})"
         )
         yield (
-            f"  {speed.throughput:.0f} seq/s, {best.speedup:.1f}x the dense baseline "
-            f"(quartiles {speed.speedup_q1:.1f}x to {speed.speedup_q3:.1f}x)"
+            f"  {speed.throughput:.0f} seq/s, {best.speedup:.2f}x the dense baseline "
+            f"(quartiles {speed.speedup_q1:.2f}x to {speed.speedup_q3:.2f}x)"
         )
         yield f"  model: {best.measurement.checkpoint}"
-    faster = [m for m in answer.predicted if not m.is_verified and _is_faster(m, best)]
-    if faster:
-        shown = ", ".join(
-            f"{m.candidate} ({m.speedup:.1f}x, chance {m.chance:.2f})" for m in faster
-        )
-        yield f"  predicted to be faster, not trained: {shown}"
+    for model in answer.predicted:
+        if not model.is_verified and _is_faster(model, best):
+            yield (
+                f"  not trained: {model.candidate}, predicted {model.speedup:.2f}x, "
+                f"chance {model.chance:.2f} of losing at most {100 * answer.budget:.1f} points"
+            )
+    yield ""
 
 
 def _is_faster(model: PredictedModel, best: MeasuredModel | None) -> bool:
@@ -204,14 +202,13 @@ def _is_faster(model: PredictedModel, best: MeasuredModel | None) -> bool:
 
 
 def _none_meets(answer: BudgetAnswer) -> str:
-    text = "no measured model faster than the dense baseline"
     closest = answer.closest
     if closest is None:
-        return f"{text}."
+        return "no measured model is faster than the dense baseline"
     needed = math.ceil(1000 * closest.accuracy_loss - 1e-6) / 10
     return (
-        f"{text}; the closest loses {_points(closest.accuracy_loss)} "
-        f"({closest.candidate}, {closest.speedup:.1f}x): --budget {needed:.1f}"
+        f"none meets it; closest: {closest.candidate} loses {_points(closest.accuracy_loss)}, "
+        f"{closest.speedup:.2f}x (--budget {needed:.1f})"
     )
 
 
@@ -235,13 +232,13 @@ def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
 def _measured_row(model: MeasuredModel) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
-    return f"{start} {_interval(model.interval)}  {model.speedup:8.1f}x  {speed.throughput:6.0f}"
+    return f"{start} {_interval(model.interval)}  {model.speedup:8.2f}x  {speed.throughput:6.0f}"
 
 
 def _predicted_row(model: PredictedModel) -> str:
     start = _row(model.candidate, model.mark, model.accuracy, model.accuracy_loss)
     chance = f"{'':8}  {model.chance:6.2f}"
-    return f"{start} {_interval(model.interval)}  {model.speedup:8.1f}x{chance}"
+    return f"{start} {_interval(model.interval)}  {model.speedup:8.2f}x{chance}"
 
 
 def _row(candidate: Candidate, mark: str, accuracy: float, loss: float) -> str:
@@ -272,7 +269,7 @@ def _measured_table(study: StudyRecord) -> Iterator[str]:
         yield (
             f"{candidate.num_instances:>6}  {candidate.sparsity:.2f}  {measurement.sparsity:8.3f}"
             f"  {100 * measurement.accuracy:8.1f}  {format_points(points):>6}"
-            f"  {measurement.throughput.throughput:6.0f}  {measurement.speedup:7.1f}x"
+            f"  {measurement.throughput.throughput:6.0f}  {measurement.speedup:7.2f}x"
             f"  {format_duration(measurement.duration_s):>6}"
         )
 
