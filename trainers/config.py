@@ -143,6 +143,8 @@ class PretrainConfig(PhaseConfig):
     num_updates: int = 0
     mask_probability: float = 0.15
     """Share of tokens to predict."""
+    detect_weight: float = 0.0
+    """Weight of detecting replaced words in second segments (ELECTRA); 0 for none."""
     distill_weight: float = 1.0
     """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
 
@@ -154,9 +156,10 @@ class PretrainConfig(PhaseConfig):
             self.mask_probability,
             "in (0, 1)",
         )
-        _require(
-            self.distill_weight >= 0, "pretrain.distill_weight", self.distill_weight, "0 or more"
-        )
+        for name in ("detect_weight", "distill_weight"):
+            _require(
+                getattr(self, name) >= 0, f"pretrain.{name}", getattr(self, name), "0 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -21,6 +22,7 @@ from trainers.models.checkpoints import (
     save_text,
     widen,
 )
+from trainers.models.encoder import EncoderLayer
 from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.shape import MuxedBertShape
@@ -41,7 +43,7 @@ RECIPE_FILE = "recipe.json"
 class BuiltinRecipe:
     """Size and schedule of the built-in model."""
 
-    num_texts: int = 200_000
+    num_texts: int = 100_000
     """Unlabelled texts, those of the four tasks mixed."""
     max_length: int = 32
     """Tokens in a sequence."""
@@ -51,20 +53,21 @@ class BuiltinRecipe:
     feedforward_size: int = 512
     pretrain: PretrainConfig = field(
         default_factory=lambda: PretrainConfig(
-            num_updates=6000, batch_size=64, learning_rate=1e-3, mask_probability=0.2
+            num_updates=7000, batch_size=32, learning_rate=1e-3, detect_weight=1.0
         )
     )
     """Masked-language modelling of the N = 1 model."""
     prime: PrimeConfig = field(
-        default_factory=lambda: PrimeConfig(num_updates=400, batch_size=64, learning_rate=1e-3)
+        default_factory=lambda: PrimeConfig(num_updates=500, batch_size=32, learning_rate=1e-3)
     )
     """Retrieval of each wider model, started from the N = 1 weights."""
     widen: PretrainConfig = field(
         default_factory=lambda: PretrainConfig(
-            num_updates=5000,
-            batch_size=64,
+            num_updates=6000,
+            batch_size=32,
+            max_sequences=200,
             learning_rate=1e-3,
-            mask_probability=0.2,
+            detect_weight=1.0,
             distill_weight=4.0,
         )
     )
@@ -121,6 +124,7 @@ class _Maker:
         torch.manual_seed(self.recipe.seed)
         shape = self._shape()
         teacher, model = None, MuxedBert(shape)
+        _attend_to_equals(model)
         if num_instances > 1:
             teacher = load_model(self.directory / "n1")
             model = widen(teacher, num_instances)
@@ -209,3 +213,24 @@ class _Maker:
         state |= {f"head.{k}": t for k, t in head.state_dict().items()}
         save_tensors(state, finished, {})
         options.progress_path.unlink(missing_ok=True)
+
+
+TOKEN_STD = 0.06
+"""Standard deviation of new token embeddings, three times that of positions and types."""
+
+
+@torch.no_grad()
+def _attend_to_equals(model: MuxedBert) -> None:
+    """Start every head so that a token attends to equal ones (Trockman and Kolter 2023).
+
+    Queries equal keys, and tokens outweigh positions: comparing two segments need not be discovered,
+    which takes a small model thousands of updates.
+    """
+    nn.init.normal_(model.embeddings.tokens.weight, std=TOKEN_STD)
+    size = model.shape.hidden_size
+    for layer in model.encoder.layers:
+        assert isinstance(layer, EncoderLayer)
+        assert layer.attention is not None
+        query, key, _ = layer.attention.query_key_value.weight.chunk(3)
+        nn.init.normal_(query, std=size**-0.5)
+        key.copy_(query)

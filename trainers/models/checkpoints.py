@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +17,9 @@ from trainers.config import BUILTIN, ModelConfig
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 """Names inside a model directory."""
@@ -111,6 +115,8 @@ def load_tokenizer(source: str) -> Tokenizer:
     path = (builtin_directory(1) if source == BUILTIN else Path(source)) / TOKENIZER_FILE
     try:
         if path.is_file():
+            if "model" not in _read_json(path):  # the parser's own errors have no class
+                raise CheckpointError(f"`{path}` does not describe a tokenizer.")
             return Tokenizer.from_file(str(path))
         from transformers import AutoTokenizer  # loads slowly, and only such sources need it
 
@@ -152,10 +158,10 @@ def source_fingerprint(config: ModelConfig, num_instances: int) -> str:
         return f"builtin:{_file_hash(weights)}"
     directory = Path(config.source)
     if directory.is_dir():
-        found = sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".bin"))
+        found = sorted(directory.glob("*.safetensors"))
         if not found:
             raise CheckpointError(
-                f"`{directory}` holds no weights (*.safetensors or *.bin); name a model directory."
+                f"`{directory}` holds no weights (*.safetensors); name a model directory."
             )
         return "files:" + ",".join(_file_hash(path) for path in found)
     return f"hub:{config.source}"
@@ -205,25 +211,16 @@ def _load_own(directory: Path, num_instances: int) -> MuxedBert:
             f"The model in `{directory}` multiplexes {model.shape.num_instances} instances and "
             f"cannot start a model for {num_instances}; use a plain (N = 1) checkpoint."
         )
+    if model.shape != model.shape.dense(model.shape.num_instances):
+        raise CheckpointError(
+            f"The model in `{directory}` is pruned already (sparsity {model.shape.sparsity:.2f}); "
+            "use a dense checkpoint."
+        )
     return widen(model, num_instances)
 
 
 def _load_bert(config: ModelConfig) -> MuxedBert:
-    from transformers import AutoConfig, AutoModel  # loads slowly, and only such sources need it
-
-    source = config.source
-    try:
-        described = AutoConfig.from_pretrained(source)
-        if described.model_type != "bert":
-            raise CheckpointError(
-                f"`{source}` is a `{described.model_type}` model, not one of the BERT family."
-            )
-        state = AutoModel.from_pretrained(source, dtype=torch.float32).state_dict()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"No model can be loaded from `{source}`: {_first_line(error)}. "
-            "Name a model directory or a reachable Hugging Face id."
-        ) from error
+    described, state = _read_bert(config.source)
     num_layers, num_heads = described.num_hidden_layers, described.num_attention_heads
     shape = MuxedBertShape(
         vocab_size=described.vocab_size,
@@ -246,6 +243,34 @@ def _load_bert(config: ModelConfig) -> MuxedBert:
     model = MuxedBert(shape)
     model.load_state_dict(_rename_bert(state, num_layers), strict=False)
     return model
+
+
+def _read_bert(source: str) -> tuple["PreTrainedConfig", dict[str, Tensor]]:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModel  # loads slowly, and only such sources need it
+
+    try:
+        described = AutoConfig.from_pretrained(source)
+        if described.model_type != "bert":
+            raise CheckpointError(
+                f"`{source}` is a `{described.model_type}` model, not one of the BERT family."
+            )
+        if described.hidden_act != "gelu":
+            raise CheckpointError(
+                f"`{source}` has the activation `{described.hidden_act}`; only `gelu` is known."
+            )
+        model, report = AutoModel.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise CheckpointError(
+            f"No model can be loaded from `{source}`: {_first_line(error)}. "
+            "Name a model directory or a reachable Hugging Face id."
+        ) from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise CheckpointError(f"The weights in `{source}` lack {missing[0]} (of {len(missing)}).")
+    return described, model.state_dict()
 
 
 def _rename_bert(state: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:

@@ -25,6 +25,19 @@ class SequenceHead(nn.Module):
         return logits
 
 
+class DetectionHead(nn.Module):
+    """Logits of "this token was replaced" and "this sequence holds a replaced token" (ELECTRA).
+
+    Args:
+        hidden_size: Width of the states.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.token = nn.Linear(hidden_size, 1)
+        self.sequence = nn.Linear(hidden_size, 1)
+
+
 class TokenHead(nn.Module):
     """Token logits for retrieval and masked-language modelling, tied to the token table.
 

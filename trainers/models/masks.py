@@ -147,7 +147,9 @@ class Gates(nn.Module):
         return self._fill_feedforward(kept, scores.intermediate, budget)
 
     def _longest_prefix(self, scores: Masks, budget: float) -> Masks:
-        parts = [scores.hidden, scores.heads.flatten(), scores.intermediate.flatten()]
+        hidden = scores.hidden.clone()
+        hidden[hidden.argmax()] = 2.0  # first of all: a model needs one hidden dimension
+        parts = [hidden, scores.heads.flatten(), scores.intermediate.flatten()]
         order = torch.cat(parts).argsort(descending=True, stable=True)
         low, high = 0, len(order)  # prefix lengths: `low` fits the budget
         while low < high:
@@ -159,7 +161,7 @@ class Gates(nn.Module):
         return self._prefix_masks(order, low)
 
     def _prefix_masks(self, order: Tensor, length: int) -> Masks:
-        flat = torch.zeros(len(order))
+        flat = torch.zeros(len(order), device=order.device)
         flat[order[:length]] = 1.0
         num_layers, num_heads = self.shape.num_layers, self.shape.dense_num_heads
         sizes = [self.shape.dense_hidden_size, num_layers * num_heads]

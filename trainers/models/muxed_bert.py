@@ -70,6 +70,7 @@ class Embeddings(nn.Module):
         if shape.num_instances > 1:
             self.mux = HadamardMultiplexer(shape.num_instances, size, shape.key_norm)
         self._folded: Tensor | None = None
+        nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 
     def forward(self, batch: Batch, hidden: Tensor | None) -> Tensor:
         """Yield `(B, T, D)` mixed embeddings; `hidden` is the `(D,)` gate or none."""
@@ -195,6 +196,11 @@ class MuxedBert(nn.Module):
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
             return False
         return not bool(batch.attention_mask.any(dim=1).all())
+
+
+def _drop_folded(embeddings: nn.Module, _: object) -> None:
+    assert isinstance(embeddings, Embeddings)
+    embeddings._folded = None  # it holds the weights from before
 
 
 @torch.no_grad()

@@ -1,17 +1,25 @@
-"""Masked-language modelling on multiplexed input, taught by the N = 1 model."""
+"""Masked-language modelling on multiplexed input, taught by the N = 1 model.
+
+Replaced-word detection (`trainers.phases.alteration`) can join it: masked-language modelling alone
+teaches a small model to compare two segments only after very many updates.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from trainers.config import PretrainConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
-from trainers.models.heads import TokenHead
+from trainers.models.heads import DetectionHead, TokenHead
 from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.phases.alteration import alter
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,
@@ -89,8 +97,13 @@ class PretrainProgram:
         )
         vocabulary = Vocabulary(corpus, model.shape.vocab_size, special_ids)
         self.vocabulary = vocabulary.to(precision.device)
-        self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
-        optimizer = make_optimizer([model, head], config)
+        trained: dict[str, nn.Module] = {"model": model, "token_head": head}
+        if config.detect_weight > 0:
+            self.altered = alter(corpus, special_ids, seed)
+            self.detection_head = DetectionHead(model.shape.dense_hidden_size)
+            trained["detection_head"] = self.detection_head.to(precision.device)
+        self.modules: Mapping[str, nn.Module] = trained
+        optimizer = make_optimizer(list(trained.values()), config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
 
     def update(self, step: int) -> dict[str, Tensor]:
@@ -98,7 +111,11 @@ class PretrainProgram:
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        clean = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
+        groups = self.sampler.groups(step)
+        clean = make_batch(self.corpus, groups, self.precision.device)
+        is_changed = torch.zeros_like(clean.attention_mask)
+        if self.config.detect_weight > 0:
+            clean, is_changed = self._alter(clean, groups)
         batch, chosen = corrupt(
             clean,
             self.config.mask_probability,
@@ -106,20 +123,14 @@ class PretrainProgram:
             self.special_ids[-1],
             self.vocabulary,
         )
+        chosen &= ~is_changed.any(dim=-1, keepdim=True)  # an altered text predicts nothing
         with self.precision.autocast():
             states = self.model.encode(batch)[-1]
-            groups, slots, places = chosen.nonzero(as_tuple=True)
-            values = {
-                "mlm_loss": retrieval_loss(
-                    self.model,
-                    self.head,
-                    states[groups, places],
-                    clean.input_ids[chosen],
-                    slots,
-                    self.vocabulary,
-                )
-            }
+            values = {"mlm_loss": self._mlm_loss(states, clean, chosen)}
             loss = values["mlm_loss"]
+            if self.config.detect_weight > 0:
+                values["detect_loss"] = self._detect_loss(states, batch, is_changed)
+                loss = loss + self.config.detect_weight * values["detect_loss"]
             if self.teacher is not None:
                 values["state_loss"] = self._state_loss(self.teacher, states, batch)
                 loss = loss + self.config.distill_weight * values["state_loss"]
@@ -130,6 +141,47 @@ class PretrainProgram:
     def evaluate(self) -> float | None:
         """No held-out score; the last weights are kept."""
         return None
+
+    def _alter(self, clean: Batch, groups: NDArray[np.int64]) -> tuple[Batch, Tensor]:
+        """Replace half of the texts by their altered versions; the global generator draws."""
+        length = clean.input_ids.shape[-1]
+        is_altered = torch.rand(groups.shape)[..., None] < 0.5  # (B, N, 1)
+        altered = torch.from_numpy(self.altered.input_ids[groups, :length])
+        is_changed = torch.from_numpy(self.altered.is_changed[groups, :length]) & is_altered
+        device = clean.input_ids.device
+        ids = torch.where(is_altered.to(device), altered.to(device), clean.input_ids)
+        return replace(clean, input_ids=ids), is_changed.to(device)
+
+    def _mlm_loss(self, states: Tensor, clean: Batch, chosen: Tensor) -> Tensor:
+        groups, slots, places = chosen.nonzero(as_tuple=True)
+        return retrieval_loss(
+            self.model,
+            self.head,
+            states[groups, places],
+            clean.input_ids[chosen],
+            slots,
+            self.vocabulary,
+        )
+
+    def _detect_loss(self, states: Tensor, batch: Batch, is_changed: Tensor) -> Tensor:
+        """Cross-entropy over tokens of second segments, and over sequences with one."""
+        is_second = batch.token_type_ids == 1
+        groups, slots, places = is_second.nonzero(as_tuple=True)
+        tokens = self._demux(states[groups, places], slots)
+        token_logits = self.detection_head.token(tokens).squeeze(-1)
+        token_loss = F.binary_cross_entropy_with_logits(
+            token_logits.float(), is_changed[is_second].float()
+        )
+        has_second = is_second.any(dim=-1)  # (B, N)
+        sequences = self.model.sequence_states(states[:, 0])[has_second]
+        sequence_logits = self.detection_head.sequence(sequences).squeeze(-1)
+        sequence_loss = F.binary_cross_entropy_with_logits(
+            sequence_logits.float(), is_changed.any(dim=-1)[has_second].float()
+        )
+        return token_loss + sequence_loss
+
+    def _demux(self, states: Tensor, slots: Tensor) -> Tensor:
+        return states if self.model.demux is None else self.model.demux(states, slots)
 
     def _state_loss(self, teacher: MuxedBert, states: Tensor, batch: Batch) -> Tensor:
         assert self.model.demux is not None
