@@ -1,0 +1,108 @@
+"""Minutes that training and measuring a candidate will take, from what the study has measured.
+
+A candidate costs three parts: the start of its width (phases `prime`, `pretrain`, `finetune`, once
+per width), pruning (`prune`, `finetune_pruned`, only if s > 0) and measuring (the rest).
+"""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from statistics import median
+
+from autoprumux.records import Candidate, Measurement
+
+START_PHASES = ("prime", "pretrain", "finetune")
+"""Phases whose result all sparsities of a width share."""
+
+PRUNE_PHASES = ("prune", "finetune_pruned")
+"""Phases that every pruned candidate needs for itself."""
+
+UNKNOWN_START_S = 60.0
+"""Guess before anything is measured, for print; the baseline is first whatever it costs."""
+
+PRUNE_SHARE = 1.5
+"""Guess of pruning against fine-tuning: a student step also runs the teacher."""
+
+MEASURE_SHARE = 0.3
+"""Guess of measuring against fine-tuning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostModel:
+    """Seconds of each part by width, with a value for widths not measured yet."""
+
+    start_s: Mapping[int, float]
+    prune_s: Mapping[int, float]
+    measure_s: Mapping[int, float]
+    ready_widths: frozenset[int]
+    """Widths whose start need not be trained again."""
+
+    @classmethod
+    def from_measured(
+        cls, measured: Mapping[Candidate, Measurement], cached_widths: Set[int] = frozenset()
+    ) -> "CostModel":
+        """Yield the cost model of what is measured so far.
+
+        Args:
+            measured: Finished trials.
+            cached_widths: Widths whose fine-tuned start lies in the cache.
+        """
+        starts = _by_width((c, _phase_seconds(m, START_PHASES)) for c, m in measured.items())
+        prunes = _by_width(
+            (c, _phase_seconds(m, PRUNE_PHASES)) for c, m in measured.items() if c.sparsity > 0
+        )
+        rests = _by_width((c, _rest_seconds(m)) for c, m in measured.items())
+        trained = {c.num_instances for c in measured}
+        return cls(
+            start_s=starts,
+            prune_s=prunes,
+            measure_s=rests,
+            ready_widths=frozenset(trained | set(cached_widths)),
+        )
+
+    def minutes(self, candidate: Candidate) -> float:
+        """Yield the minutes that a trial of `candidate` would take now."""
+        width = candidate.num_instances
+        start = 0.0 if width in self.ready_widths else self._start(width)
+        return (start + self._own(candidate)) / 60
+
+    def minutes_of_rest(self, candidates: Iterable[Candidate]) -> float:
+        """Yield the minutes of training all `candidates`, each new width's start counted once."""
+        candidates = list(candidates)
+        new_widths = {c.num_instances for c in candidates} - self.ready_widths
+        seconds = sum(map(self._start, new_widths)) + sum(map(self._own, candidates))
+        return seconds / 60
+
+    def _own(self, candidate: Candidate) -> float:
+        width = candidate.num_instances
+        unit = self._start(width)
+        prune = _look_up(self.prune_s, width, PRUNE_SHARE * unit) if candidate.sparsity > 0 else 0
+        # A floor of one second: a candidate that costs nothing would have an infinite score.
+        return max(1.0, prune + _look_up(self.measure_s, width, MEASURE_SHARE * unit))
+
+    def _start(self, width: int) -> float:
+        return _look_up(self.start_s, width, UNKNOWN_START_S)
+
+
+def _look_up(seconds: Mapping[int, float], width: int, default: float) -> float:
+    """Yield the value of the nearest measured width: batches hold similar numbers of sequences."""
+    if not seconds:
+        return default
+    return seconds[min(seconds, key=lambda known: (abs(known - width), known))]
+
+
+def _by_width(pairs: Iterable[tuple[Candidate, float]]) -> dict[int, float]:
+    """Yield the median positive value of each width; a cached phase may report 0."""
+    values: dict[int, list[float]] = {}
+    for candidate, seconds in pairs:
+        if seconds > 0:
+            values.setdefault(candidate.num_instances, []).append(seconds)
+    return {width: median(of_width) for width, of_width in values.items()}
+
+
+def _phase_seconds(measurement: Measurement, names: tuple[str, ...]) -> float:
+    return sum(p.duration_s for p in measurement.phases if p.name in names)
+
+
+def _rest_seconds(measurement: Measurement) -> float:
+    trained = sum(p.duration_s for p in measurement.phases if not p.is_cached)
+    return max(0.0, measurement.duration_s - trained)

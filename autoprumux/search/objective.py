@@ -1,0 +1,185 @@
+"""One trial: candidate, evaluator, stored measurement or stored failure, and Optuna is told.
+
+Our tables are written first, so they are the truth: a process killed in between leaves a running
+Optuna trial whose outcome is stored, and the next run only tells it.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from autoprumux.errors import InputError, StorageError, TrialError, UsageError
+from autoprumux.evaluators.base import Evaluator
+from autoprumux.records import (
+    Candidate,
+    Choice,
+    Failure,
+    Measurement,
+    StudyRecord,
+    TrialRecord,
+)
+from autoprumux.search.acquisition import Proposal
+from autoprumux.storage.repository import Repository
+from autoprumux.storage.trials import objectives_of
+
+MINUTES = "minutes"
+"""User attribute of an Optuna trial: the minutes it took; of a failed one, in its last process."""
+
+_CONSTRAINTS = "constraints"
+"""System attribute that optuna-dashboard reads: a list, not what `Trial.set_constraint` writes."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """What a search tells while it runs."""
+
+    def announce(self, text: str) -> None:
+        """Tell one sentence about the search as a whole."""
+
+    def trial_started(
+        self, number: int, candidate: Candidate, choice: Choice, is_resumed: bool
+    ) -> None:
+        """Tell that a trial begins, or is taken up again."""
+
+    def progress(self, name: str, value: float, step: int) -> None:
+        """Pass on a report of the evaluator, see `autoprumux.evaluators.base.Report`."""
+
+    def trial_finished(self, trial: TrialRecord, baseline: Measurement | None) -> None:
+        """Tell what a trial yielded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Runs trials of one study and stores what they yield."""
+
+    optuna_study: Study
+    storage: BaseStorage
+    repository: Repository
+    evaluator: Evaluator
+    listener: Listener
+    record: StudyRecord
+    """The study without its trials."""
+
+    def run(self, number: int, proposal: Proposal, *, is_resumed: bool = False) -> TrialRecord:
+        """Evaluate a candidate as trial `number`, store the outcome and tell Optuna.
+
+        Args:
+            number: Number of a running Optuna trial whose parameters are stored.
+            proposal: Its candidate and why it was chosen.
+            is_resumed: True if a killed process had begun it.
+
+        Raises:
+            InputError: If every trial would fail; the trial stays running, to be taken up later.
+            StorageError: If the outcome cannot be stored; likewise.
+        """
+        candidate, name = proposal.candidate, self.record.name
+        seed = trial_seed(self.record.seed, candidate)
+        self.repository.save_start(name, number, candidate, seed, proposal.choice)
+        self.listener.trial_started(number, candidate, proposal.choice, is_resumed)
+        started = time.monotonic()
+
+        outcome = self._evaluate(candidate, seed)
+        if isinstance(outcome, Measurement):
+            self.repository.save_measurement(name, number, outcome)
+        else:
+            self.repository.save_failure(name, number, outcome)
+
+        return self.settle(number, minutes=(time.monotonic() - started) / 60)
+
+    def settle(self, number: int, *, minutes: float | None = None) -> TrialRecord:
+        """Tell Optuna and the listener the stored outcome of trial `number`.
+
+        Args:
+            number: Number of a trial with a stored measurement or failure.
+            minutes: What a failed trial took, if known; a measurement has its own duration.
+        """
+        study = self.repository.load_study(self.record.name)
+        trial = next(trial for trial in study.trials if trial.number == number)
+        attributes = self._attributes(trial, study.baseline, minutes)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id(), number)
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(trial_id, key, value)
+
+        if trial.measurement is None:
+            self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            if study.baseline is not None:
+                loss = study.baseline.accuracy - trial.measurement.accuracy
+                excess = [loss - max(self.record.budgets)]
+                self.storage.set_trial_system_attr(trial_id, _CONSTRAINTS, excess)
+            values = objectives_of(trial.measurement)
+            self.optuna_study.tell(number, values, skip_if_finished=True)
+
+        self.listener.trial_finished(trial, study.baseline)
+        return trial
+
+    def _study_id(self) -> int:
+        return self.storage.get_study_id_from_name(self.record.name)
+
+    def _evaluate(self, candidate: Candidate, seed: int) -> Measurement | Failure:
+        last_accuracy: float | None = None
+
+        def report(name: str, value: float, step: int) -> None:
+            nonlocal last_accuracy
+            if name.endswith("/held_out_accuracy") and math.isfinite(value):
+                last_accuracy = value
+            self.listener.progress(name, value, step)
+
+        try:
+            measurement = self.evaluator.evaluate(candidate, seed, report)
+        except (InputError, UsageError, StorageError):
+            raise
+        except TrialError as error:
+            return Failure(cause=error.cause, message=str(error), last_accuracy=last_accuracy)
+        except MemoryError:
+            message = "The machine ran out of memory."
+            return Failure(cause="out_of_memory", message=message, last_accuracy=last_accuracy)
+        except Exception as error:
+            # The one place that catches everything: hours of search must survive one broken trial.
+            _logger.debug("%s failed", candidate, exc_info=True)
+            message = f"{type(error).__name__}: {error}"
+            return Failure(cause="error", message=message, last_accuracy=last_accuracy)
+        if not math.isfinite(measurement.accuracy) or not 0 < measurement.speedup < math.inf:
+            message = (
+                f"Accuracy {measurement.accuracy} or speed-up {measurement.speedup} is no number."
+            )
+            return Failure(cause="nan", message=message, last_accuracy=last_accuracy)
+        return measurement
+
+    def _attributes(
+        self, trial: TrialRecord, baseline: Measurement | None, minutes: float | None
+    ) -> Mapping[str, object]:
+        """Yield the columns that optuna-dashboard shows for a trial."""
+        attributes: dict[str, object] = {"seed": trial_seed(self.record.seed, trial.candidate)}
+        if self.record.data_fingerprint.startswith("builtin:"):
+            attributes["data"] = "built-in"
+        if trial.failure is not None:
+            attributes |= {"failure": trial.failure.cause, "message": trial.failure.message[:500]}
+            if minutes is not None:
+                attributes[MINUTES] = round(minutes, 3)
+        if trial.measurement is not None:
+            attributes |= {
+                "sparsity_achieved": round(trial.measurement.sparsity, 4),
+                "throughput": round(trial.measurement.throughput.throughput, 2),
+                MINUTES: round(trial.measurement.duration_s / 60, 3),
+            }
+            if baseline is not None:
+                loss = baseline.accuracy - trial.measurement.accuracy
+                attributes["accuracy_loss_points"] = round(100 * loss, 3)
+                attributes["meets_loosest_budget"] = loss <= max(self.record.budgets) + 1e-9
+        return attributes
+
+
+def trial_seed(study_seed: int, candidate: Candidate) -> int:
+    """Yield the seed of a candidate's training, the same whenever its turn comes (31 bits)."""
+    text = f"{study_seed}/{candidate.num_instances}/{candidate.sparsity:.4f}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
