@@ -1,0 +1,260 @@
+"""From a storage URL to an engine whose schema is this program's, and to Optuna's storage."""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from autoprumux.errors import StorageError
+from autoprumux.storage.faults import is_locked, storage_errors
+from autoprumux.storage.migrations import is_current, migrate, stored_version
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+_logger = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_S = 60.0
+"""Seconds that a connection waits for another's write; writes here take milliseconds."""
+
+_ADVISORY_LOCK = 0x7072756D7578  # "prumux"; PostgreSQL's stand-in for SQLite's write lock
+_RETRIES = 20
+_RETRY_PAUSE_S = 0.05
+_SECRET_OPTIONS = ("password", "passfile", "sslpassword")
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database; `read` and `write` give connections in a transaction."""
+
+    url: str
+    """Storage URL with passwords masked, fit for print."""
+    engine: Engine
+    """Engine of our own tables; use `read` and `write` to have errors in sentences."""
+    place: str = field(default="The database")
+    """The database as error messages name it."""
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database throughout.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._errors_in_sentences(), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection whose changes are kept together when the block ends, or not at all.
+
+        Writers take turns from the start of their block, so none finds halfway that another
+        changed what it had read.
+
+        Raises:
+            StorageError: If the database cannot be written.
+        """
+        with self._errors_in_sentences(), self.engine.connect() as connection:
+            connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+                yield connection
+
+    def optuna_storage(self) -> "RDBStorage":
+        """Open Optuna's storage on the same database; its tables are made if they are not there.
+
+        Raises:
+            StorageError: If Optuna cannot use the database.
+        """
+        from optuna.exceptions import StorageInternalError
+        from optuna.storages import RDBStorage
+
+        url = self.engine.url.render_as_string(hide_password=False)
+        escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
+        for attempt in range(_RETRIES):
+            try:
+                return RDBStorage(escaped, engine_kwargs=_engine_options(self.engine.url))
+            except (OperationalError, ProgrammingError, StorageInternalError) as error:
+                # Two workers that make Optuna's tables at once: the slower one finds them there.
+                if attempt == _RETRIES - 1:
+                    raise StorageError(f"{self.place} cannot hold Optuna's tables.") from error
+                time.sleep(_RETRY_PAUSE_S)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _errors_in_sentences(self) -> AbstractContextManager[None]:
+        return storage_errors(self.place, _secrets(self.engine.url))
+
+
+def open_database(url: str, *, must_exist: bool = False) -> Database:
+    """Open the database at `url` and bring our tables and views to this program's version.
+
+    A refused open changes nothing and leaves no new file behind.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+        must_exist: True refuses a database that holds no tables of ours, instead of making them.
+
+    Raises:
+        StorageError: If the URL or the database cannot be used.
+        NewerSchemaError: If a newer version of this program wrote it.
+    """
+    parsed = _parse(url)
+    file = _sqlite_file(parsed)
+    place = f"`{file}`" if file else f"`{_masked(parsed)}`"
+    is_new = file is not None and not file.exists()
+    if must_exist and is_new:
+        raise StorageError(
+            f"There is no database at {place}. Run `autoprumux search` first, or name another "
+            "with `--storage`."
+        )
+    if file is not None and is_new and not file.absolute().parent.is_dir():
+        raise StorageError(f"{place} cannot be made: there is no folder `{file.parent}`.")
+    database = Database(url=_masked(parsed), engine=_make_engine(parsed), place=place)
+    try:
+        _prepare(database, must_exist=must_exist)
+    except BaseException:
+        database.close()
+        if is_new and file is not None:
+            _remove_new_file(file)
+        raise
+    return database
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise StorageError(
+            f"`--storage` must look like `sqlite:///FILE` or `postgresql://USER@HOST/NAME`, "
+            f"got {_mask_text(url)!r}."
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        is_plain = parsed.drivername == "postgresql"
+        return parsed.set(drivername="postgresql+psycopg") if is_plain else parsed
+    if parsed.drivername != "sqlite":
+        raise StorageError(
+            f"`--storage` must be an SQLite file (`sqlite:///FILE`) or a PostgreSQL database "
+            f"(`postgresql://USER@HOST/NAME`), got {_mask_text(url)!r}."
+        )
+    if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
+        raise StorageError(
+            "`--storage` needs the path of a file and nothing else after `sqlite:///`, "
+            f"got {_mask_text(url)!r}."
+        )
+    return parsed
+
+
+def _sqlite_file(url: URL) -> Path | None:
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _masked(url: URL) -> str:
+    hidden = {key: "***" for key in url.query if key in _SECRET_OPTIONS}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _mask_text(url: str) -> str:
+    """Mask the password of a URL that may not be parsable."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+
+
+def _secrets(url: URL) -> tuple[str, ...]:
+    options = (url.query.get(key) for key in _SECRET_OPTIONS)
+    texts = (url.password, *(option for option in options if isinstance(option, str)))
+    return tuple(text for text in texts if text)
+
+
+def _engine_options(url: URL) -> dict[str, object]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    return {"pool_pre_ping": True}
+
+
+def _make_engine(url: URL) -> Engine:
+    try:
+        engine = create_engine(url, **_engine_options(url))
+    except ImportError as error:
+        raise StorageError(
+            f"`{_masked(url)}` needs a driver that is not installed: "
+            'run `pip install "psycopg[binary]"`.'
+        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise StorageError(f"`{_masked(url)}` cannot be used as `--storage`.") from error
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # else the driver opens transactions late, and DDL escapes
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    statement = connection.get_execution_options().get("sqlite_begin", "BEGIN")
+    if statement:
+        connection.exec_driver_sql(statement)
+
+
+def _prepare(database: Database, *, must_exist: bool) -> None:
+    """Check the version, switch SQLite to its write-ahead log, migrate."""
+    with database.read() as connection:
+        is_ready = is_current(connection, database.place)
+        is_foreign = stored_version(connection) is None
+    if is_ready:
+        return
+    if must_exist and is_foreign:
+        raise StorageError(
+            f"{database.place} holds no studies of autoprumux. Run `autoprumux search` first, or "
+            "name another with `--storage`."
+        )
+    with storage_errors(database.place):
+        _use_write_ahead_log(database)
+    with database.write() as connection:
+        migrate(connection, database.place)
+
+
+def _use_write_ahead_log(database: Database) -> None:
+    """Let readers and a writer of an SQLite file work side by side; the file remembers it."""
+    if database.engine.dialect.name != "sqlite":
+        return
+    for attempt in range(_RETRIES):
+        try:
+            mode = _set_journal_mode(database.engine)
+        except OperationalError as error:
+            # SQLite does not wait for the busy timeout here.
+            if not is_locked(error) or attempt == _RETRIES - 1:
+                raise
+            time.sleep(_RETRY_PAUSE_S)
+        else:
+            if mode != "wal":
+                _logger.warning("%s has no write-ahead log (a network folder?)", database.place)
+            return
+
+
+def _set_journal_mode(engine: Engine) -> str:
+    with engine.connect().execution_options(sqlite_begin="") as connection:
+        return str(connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar())
+
+
+def _remove_new_file(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)

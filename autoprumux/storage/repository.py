@@ -1,0 +1,297 @@
+"""Save and load records; every write is one transaction and may be repeated."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from autoprumux.errors import StorageError, StudyMismatchError, UnknownStudyError
+from autoprumux.records import (
+    Candidate,
+    Choice,
+    Failure,
+    Measurement,
+    StudyRecord,
+    TrialRecord,
+    TrialState,
+)
+from autoprumux.storage.database import Database
+from autoprumux.storage.migrations import utc_now
+from autoprumux.storage.rows import (
+    choice_of,
+    insert_failure,
+    insert_measurement,
+    read_failures,
+    read_measurements,
+    require_finite,
+)
+from autoprumux.storage.schema import BUDGETS, CLAIMS, STARTS, STUDIES
+
+_Outcome = TypeVar("_Outcome", Measurement, Failure)
+
+
+class Repository:
+    """The studies of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save_study(self, record: StudyRecord) -> None:
+        """Store a study without its trials, or bring configuration and budgets up to date.
+
+        Raises:
+            StudyMismatchError: If a study of this name was made with another recipe or data.
+            StorageError: If a number is not finite, or the database cannot be written.
+        """
+        require_finite(record.budgets, f"the budgets of study `{record.name}`")
+        require_finite(record.config, f"the configuration of study `{record.name}`")
+        columns = {
+            "task": record.task,
+            "config_json": json.dumps(record.config, allow_nan=False, sort_keys=True),
+            "config_hash": record.config_hash,
+            "data_fingerprint": record.data_fingerprint,
+            "seed": int(record.seed),
+        }
+        with self._database.write() as connection:
+            stored = _find_study(connection, record.name)
+            now = utc_now()
+            if stored is None:
+                row = columns | {"name": record.name, "created_at": now, "updated_at": now}
+                connection.execute(insert(STUDIES), row)
+            else:
+                _require_same_study(stored, record)
+                changes = columns | {"updated_at": now}
+                of_study = STUDIES.c.study_id == stored["study_id"]
+                connection.execute(update(STUDIES).where(of_study).values(changes))
+            study_id = self._require_study(connection, record.name)
+            _replace_budgets(connection, study_id, record.budgets)
+
+    def load_study(self, name: str | None = None, task: str | None = None) -> StudyRecord:
+        """Load the study of this name and task with its trials; the one searched last of several.
+
+        Raises:
+            UnknownStudyError: If there is none; the message lists what is there.
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            rows = _study_rows(connection)
+            for row in rows:
+                if name in (None, row["name"]) and task in (None, row["task"]):
+                    return _study(connection, row, _trials(connection, row["study_id"]))
+        raise UnknownStudyError(_unknown_sentence(self._database.place, rows, name, task))
+
+    def list_studies(self) -> list[StudyRecord]:
+        """Load all studies without their trials, the one searched last first.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            return [_study(connection, row, ()) for row in _study_rows(connection)]
+
+    def claim(self, study: str, candidate: Candidate) -> bool:
+        """Reserve a candidate for this process; False if it is taken, by whomever.
+
+        Raises:
+            UnknownStudyError: If the study is not there.
+            StorageError: If the database cannot be written.
+        """
+        with self._database.write() as connection:
+            row = {
+                "study_id": self._require_study(connection, study),
+                "num_instances": int(candidate.num_instances),
+                "sparsity": candidate.sparsity,
+            }
+            if connection.execute(select(CLAIMS).filter_by(**row)).first() is not None:
+                return False
+            worker = f"{platform.node()}:{os.getpid()}"
+            connection.execute(insert(CLAIMS), row | {"worker": worker, "claimed_at": utc_now()})
+            return True
+
+    def list_claims(self, study: str) -> list[Candidate]:
+        """Load the candidates that some process has claimed, in order.
+
+        Raises:
+            UnknownStudyError: If the study is not there.
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            study_id = self._require_study(connection, study)
+            rows = connection.execute(select(CLAIMS).where(CLAIMS.c.study_id == study_id))
+            return sorted(_candidate(row) for row in rows.mappings())
+
+    def save_start(
+        self, study: str, number: int, candidate: Candidate, seed: int, choice: Choice
+    ) -> None:
+        """Store that a trial began and why; of a trial taken up again the first choice stays.
+
+        Raises:
+            UnknownStudyError: If the study is not there.
+            StorageError: If this number is another candidate's or seed's, or on a failed write.
+        """
+        require_finite(choice, f"the choice of trial {number}")
+        with self._database.write() as connection:
+            key = {"study_id": self._require_study(connection, study), "number": int(number)}
+            stored = connection.execute(select(STARTS).filter_by(**key)).mappings().first()
+            if stored is None:
+                row = {
+                    "num_instances": int(candidate.num_instances),
+                    "sparsity": candidate.sparsity,
+                    "seed": int(seed),
+                    "started_at": utc_now(),
+                }
+                connection.execute(insert(STARTS), key | row | asdict(choice))
+            elif (_candidate(stored), stored["seed"]) != (candidate, seed):
+                raise StorageError(
+                    f"Trial {number} of study `{study}` is {_candidate(stored)} with seed "
+                    f"{stored['seed']}, not {candidate} with seed {seed}."
+                )
+
+    def save_measurement(self, study: str, number: int, measurement: Measurement) -> None:
+        """Store what a started trial yielded; the same again changes nothing.
+
+        Raises:
+            UnknownStudyError: If the study is not there.
+            StorageError: If a number is not finite, the trial was never started or has another
+                outcome already, or the database cannot be written.
+        """
+        require_finite(measurement, f"trial {number}")
+        self._save_outcome(study, number, measurement, insert_measurement)
+
+    def save_failure(self, study: str, number: int, failure: Failure) -> None:
+        """Store why a started trial yielded nothing; the same again changes nothing.
+
+        Raises:
+            UnknownStudyError: If the study is not there.
+            StorageError: See `save_measurement`.
+        """
+        require_finite(failure, f"trial {number}")
+        self._save_outcome(study, number, failure, insert_failure)
+
+    def _save_outcome(
+        self,
+        study: str,
+        number: int,
+        outcome: _Outcome,
+        insert_outcome: Callable[[Connection, int, int, _Outcome], None],
+    ) -> None:
+        with self._database.write() as connection:
+            study_id = self._require_study(connection, study)
+            start = select(STARTS).filter_by(study_id=study_id, number=number)
+            if connection.execute(start).first() is None:
+                raise StorageError(f"Trial {number} of study `{study}` was never started.")
+            stored = _stored_outcome(connection, study_id, number)
+            if stored is None:
+                insert_outcome(connection, study_id, number, outcome)
+            elif stored != outcome:
+                raise StorageError(
+                    f"Trial {number} of study `{study}` is stored already with another "
+                    f"{type(stored).__name__.lower()}; stored trials are never changed."
+                )
+
+    def _require_study(self, connection: Connection, name: str) -> int:
+        stored = _find_study(connection, name)
+        if stored is None:
+            rows = _study_rows(connection)
+            raise UnknownStudyError(_unknown_sentence(self._database.place, rows, name, None))
+        return int(stored["study_id"])
+
+
+def _find_study(connection: Connection, name: str) -> RowMapping | None:
+    return connection.execute(select(STUDIES).where(STUDIES.c.name == name)).mappings().first()
+
+
+def _study_rows(connection: Connection) -> Sequence[RowMapping]:
+    """Yield all studies, the one searched last first."""
+    order = (STUDIES.c.updated_at.desc(), STUDIES.c.study_id.desc())
+    return connection.execute(select(STUDIES).order_by(*order)).mappings().all()
+
+
+def _require_same_study(stored: RowMapping, record: StudyRecord) -> None:
+    for column, what in (
+        ("config_hash", "another recipe"),
+        ("task", "another task"),
+        ("data_fingerprint", "other data"),
+        ("seed", "another seed"),
+    ):
+        if stored[column] != getattr(record, column):
+            raise StudyMismatchError(
+                f"Study `{record.name}` was made with {what} (`{column}` {stored[column]}, now "
+                f"{getattr(record, column)}). Give the same, or another database with `--storage`."
+            )
+
+
+def _replace_budgets(connection: Connection, study_id: int, budgets: Sequence[float]) -> None:
+    connection.execute(delete(BUDGETS).where(BUDGETS.c.study_id == study_id))
+    rows = [
+        {"study_id": study_id, "position": position, "budget": float(budget)}
+        for position, budget in enumerate(budgets)
+    ]
+    if rows:
+        connection.execute(insert(BUDGETS), rows)
+
+
+def _study(
+    connection: Connection, row: RowMapping, trials: tuple[TrialRecord, ...]
+) -> StudyRecord:
+    query = select(BUDGETS.c.budget).where(BUDGETS.c.study_id == row["study_id"])
+    budgets = connection.execute(query.order_by(BUDGETS.c.position)).scalars()
+    return StudyRecord(
+        name=row["name"],
+        task=row["task"],
+        config=json.loads(row["config_json"]),
+        config_hash=row["config_hash"],
+        data_fingerprint=row["data_fingerprint"],
+        seed=row["seed"],
+        budgets=tuple(budgets),
+        trials=trials,
+    )
+
+
+def _trials(connection: Connection, study_id: int) -> tuple[TrialRecord, ...]:
+    measurements = read_measurements(connection, study_id)
+    failures = read_failures(connection, study_id)
+    query = select(STARTS).where(STARTS.c.study_id == study_id).order_by(STARTS.c.number)
+    return tuple(
+        _trial(row, measurements.get(row["number"]), failures.get(row["number"]))
+        for row in connection.execute(query).mappings()
+    )
+
+
+def _trial(
+    start: RowMapping, measurement: Measurement | None, failure: Failure | None
+) -> TrialRecord:
+    state: TrialState = "complete" if measurement else "failed" if failure else "running"
+    return TrialRecord(
+        number=start["number"],
+        candidate=_candidate(start),
+        state=state,
+        choice=choice_of(start),
+        measurement=measurement,
+        failure=failure,
+    )
+
+
+def _candidate(row: RowMapping) -> Candidate:
+    return Candidate(row["num_instances"], row["sparsity"])
+
+
+def _stored_outcome(
+    connection: Connection, study_id: int, number: int
+) -> Measurement | Failure | None:
+    measurement = read_measurements(connection, study_id, number).get(number)
+    return measurement or read_failures(connection, study_id, number).get(number)
+
+
+def _unknown_sentence(
+    place: str, rows: Sequence[RowMapping], name: str | None, task: str | None
+) -> str:
+    if not rows:
+        return f"{place} holds no studies yet. Run `autoprumux search` first."
+    wanted = "study" + (f" `{name}`" if name else "") + (f" of task `{task}`" if task else "")
+    stored = ", ".join(f"`{row['name']}` (task `{row['task']}`)" for row in rows)
+    return f"{place} holds no {wanted}; it holds {stored}."
