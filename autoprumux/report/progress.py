@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from autoprumux.records import Candidate, Choice, Measurement, TrialRecord
-from autoprumux.report.tables import format_choice, format_trial
+from autoprumux.report.tables import format_choice, format_start, format_trial
 
 
 class ConsoleListener:
     """Listener of a search that writes to stderr; use it as a context manager.
 
-    On a terminal one bar follows the running phase; elsewhere each phase gets one line when it
-    starts. Every finished trial leaves one line in both cases.
+    On a terminal one bar follows the running phase; elsewhere each phase that has something left
+    to do gets one line when it starts. Every finished trial leaves one line in both cases.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -24,7 +24,6 @@ class ConsoleListener:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("updates,"),
             TimeRemainingColumn(),
             TextColumn("left{task.fields[note]}", markup=False),
             console=self._console,
@@ -55,7 +54,7 @@ class ConsoleListener:
         self, number: int, candidate: Candidate, choice: Choice, is_resumed: bool
     ) -> None:
         """Take note of the trial that the next reports are about."""
-        self._trial = f"trial {number}  {candidate}"
+        self._trial = format_start(number, candidate)
         self._reason = format_choice(choice)
         if is_resumed:
             self._write(f"{self._trial}  taken up again where it stopped")
@@ -85,9 +84,9 @@ class ConsoleListener:
             note=f"  | {self._reason}",
             visible=True,
         )
-        if not self._console.is_terminal:
-            done = f", {num_done} done before" if num_done else ""
-            self._write(f"{self._trial}  {label}: {num_updates} updates{done}")
+        if not self._console.is_terminal and num_done < num_updates:
+            rest = f" of {num_updates}" if num_done else ""
+            self._write(f"{self._trial}  {label}: {num_updates - num_done}{rest} steps")
 
     def _write(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -35,7 +35,7 @@ def format_trial(trial: TrialRecord, baseline: Measurement | None) -> str:
         trial: Finished or failed.
         baseline: The dense baseline, if it is measured.
     """
-    start = f"trial {trial.number:>2}  {format_candidate(trial.candidate)}"
+    start = format_start(trial.number, trial.candidate)
     reason = f"  | {format_choice(trial.choice)}" if trial.choice else ""
     if trial.failure is not None:
         message = " ".join(trial.failure.message.split())
@@ -43,6 +43,11 @@ def format_trial(trial: TrialRecord, baseline: Measurement | None) -> str:
     if trial.measurement is None:
         return f"{start}  running{reason}"
     return f"{start}  {_format_measurement(trial.measurement, baseline)}{reason}"
+
+
+def format_start(number: int, candidate: Candidate) -> str:
+    """Yield the beginning of every line about a trial."""
+    return f"trial {number:>2}  {format_candidate(candidate)}"
 
 
 def format_candidate(candidate: Candidate) -> str:

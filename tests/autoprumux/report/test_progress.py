@@ -18,12 +18,13 @@ def written(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_without_a_terminal_each_phase_and_each_trial_is_one_plain_line(demo_study):
+def test_without_a_terminal_each_phase_with_work_and_each_trial_is_one_plain_line(demo_study):
     console = make_console(is_terminal=False)
 
     with ConsoleListener(console) as listener:
         listener.announce("one [bracketed] sentence")
         listener.trial_started(4, Candidate(2, 0.6), CHOICE, False)
+        listener.progress("prime/total", 600.0, 600)
         listener.progress("finetune/total", 400.0, 0)
         listener.progress("finetune/loss", 0.5, 10)
         listener.progress("finetune/step", 10.0, 10)
@@ -33,8 +34,8 @@ def test_without_a_terminal_each_phase_and_each_trial_is_one_plain_line(demo_stu
 
     lines = written(console).splitlines()
     assert lines[0] == "one [bracketed] sentence"
-    assert lines[1] == "trial 4  N=2 s=0.60  finetune: 400 updates"
-    assert lines[2] == "trial 4  N=2 s=0.60  finetune pruned: 200 updates, 50 done before"
+    assert lines[1] == "trial  4  N=2  s=0.60  finetune: 400 steps"
+    assert lines[2] == "trial  4  N=2  s=0.60  finetune pruned: 150 of 200 steps"
     assert lines[3].startswith("trial  4  N=2  s=0.60  accuracy ")
     assert len(lines) == 4
     assert "\x1b" not in written(console)
@@ -46,10 +47,10 @@ def test_a_resumed_trial_is_announced_as_such(is_resumed):
 
     ConsoleListener(console).trial_started(4, Candidate(2, 0.6), CHOICE, is_resumed)
 
-    assert ("trial 4  N=2 s=0.60  taken up again" in written(console)) == is_resumed
+    assert ("trial  4  N=2  s=0.60  taken up again" in written(console)) == is_resumed
 
 
-def test_on_a_terminal_a_bar_shows_phase_updates_and_the_reason():
+def test_on_a_terminal_a_bar_shows_phase_steps_and_the_reason():
     console = make_console(is_terminal=True)
 
     with ConsoleListener(console) as listener:
@@ -59,7 +60,7 @@ def test_on_a_terminal_a_bar_shows_phase_updates_and_the_reason():
         listener._bar.refresh()
 
     text = written(console)
-    assert "trial 4  N=2 s=0.60  prune" in text
+    assert "trial  4  N=2  s=0.60  prune" in text
     assert "120/400" in text
     assert "chance 0.82, gain 1.4x, 1.1 min" in text
 

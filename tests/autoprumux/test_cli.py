@@ -1,0 +1,310 @@
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from autoprumux.cli import app
+from autoprumux.errors import InputError
+from autoprumux.evaluators.synthetic import SyntheticEvaluator
+
+SEARCH = ["search", "--storage", "sqlite:///study.db"]
+QUERY = ["query", "--storage", "sqlite:///study.db"]
+
+
+class BuiltinEvaluator(SyntheticEvaluator):
+    """Claims built-in data, and never trains."""
+
+    @property
+    def data_fingerprint(self) -> str:
+        return "builtin:qnli:0123"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, so that whatever is left behind is seen."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def evaluators(monkeypatch):
+    """The evaluators that searches made; trainings are replaced by a closed form."""
+    made: list[SyntheticEvaluator] = []
+
+    def make(config, cache_dir, seed):
+        made.append(BuiltinEvaluator())
+        return made[-1]
+
+    monkeypatch.setitem(
+        sys.modules, "autoprumux.evaluators.trained", SimpleNamespace(TrainedEvaluator=make)
+    )
+    return made
+
+
+def run(arguments: list[str]):
+    return CliRunner().invoke(app, arguments)
+
+
+def run_python(code: str):
+    """Run `code` in a fresh process that finds the package although the folder is another."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+
+
+def assert_refused(result, message: str, exit_code: int) -> None:
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    assert re.fullmatch(f"error: {message}\n", result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_loads_no_heavy_library():
+    heavy = "{'torch', 'transformers', 'datasets', 'optuna', 'pandas', 'scipy', 'sqlalchemy'}"
+    code = f"import sys, autoprumux.cli; print({heavy} & set(sys.modules))"
+
+    found = run_python(code)
+
+    assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("command", ["search", "query"])
+def test_every_help_ends_in_an_example(command):
+    result = run([command, "--help"])
+
+    assert result.exit_code == 0
+    example = result.stdout.rstrip().splitlines()[-2:]
+    assert example[0].strip() == "Example:"
+    assert example[1].strip().startswith(f"autoprumux {command} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "-1"], r"`--budget` must be in \[0, 100\) points, got -1\."),
+        (["--budget", "two"], "`--budget` must be points such as 2, .* got 'two'\\."),
+        (["--widths", "0,1"], r"`--widths` must be at least 1, got 0\."),
+        (["--widths", "2,5"], r"`--widths` must contain 1, the dense baseline's, got 2, 5\."),
+        (["--widths", "1;2"], r"`--widths` must be a list of whole numbers, got '1;2'\."),
+        (["--sparsities", "0,1.2"], r"`--sparsities` must be in \[0, 1\), got 1\.2\."),
+        (["--max-trials", "0"], r"`--max-trials` must be at least 1, got 0\."),
+        (["--device", "tpu"], r"`--device` must be one of auto, cpu, cuda, got 'tpu'\."),
+        (["--sampler", "best"], "`--sampler` must be one of performance_model, .* got 'best'\\."),
+        (["--seed", "-1"], r"`--seed` must be 0 or more, got -1\."),
+        (["--preset", "nix"], "`--preset` 'nix' is unknown; there are .*"),
+        (["--preset", "nix.toml"], "nix.toml cannot be read: No such file or directory\\."),
+        (["--task", "nix.toml"], "nix.toml cannot be read: No such file or directory\\."),
+        (["--set", "search.seeds=1"], "`search.seeds` is unknown; did you mean `search.seed`\\?"),
+        (["--set", "seed"], "`--set` must look like KEY=VALUE, got 'seed'\\."),
+    ],
+)
+def test_an_unusable_option_is_refused_before_anything_is_touched(
+    folder, evaluators, arguments, message
+):
+    result = run([*SEARCH, *arguments])
+
+    assert_refused(result, message, exit_code=2)
+    assert list(folder.iterdir()) == []
+    assert evaluators == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--timeout", "-1"], ["--max-trials", "many"], ["--nix"], ["--seed", "x"]]
+)
+def test_an_option_of_the_wrong_kind_is_a_usage_error(folder, arguments):
+    result = run([*SEARCH, *arguments])
+
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_all_mistakes_of_the_options_are_told_together():
+    result = run([*SEARCH, "--widths", "0,1", "--budget", "x", "--set", "trainer.device=tpu"])
+
+    assert result.exit_code == 2
+    assert all(name in result.stderr for name in ("`--widths`", "`--budget`", "`trainer.device`"))
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://host/name", "sqlite://", "sqlite:///no/such/folder/study.db"]
+)
+@pytest.mark.parametrize("command", ["search", "query"])
+def test_a_wrong_storage_url_is_refused(folder, command, url):
+    result = run([command, "--storage", url])
+
+    assert result.exit_code == 1
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_password_in_the_storage_url_is_never_printed():
+    result = run(["query", "--storage", "mysql://me:hunter2@host/name", "--verbose"])
+
+    assert result.exit_code == 1
+    assert "hunter2" not in result.output
+
+
+def test_faulty_input_leaves_no_database(folder, monkeypatch):
+    def check(self):
+        raise InputError("Task 'nix' is unknown; there are mnli, qnli, qqp, sst2.", cause="task")
+
+    monkeypatch.setattr(BuiltinEvaluator, "check", check)
+
+    result = run([*SEARCH, "--task", "nix"])
+
+    assert_refused(result, "Task 'nix' is unknown; there are mnli, qnli, qqp, sst2.", exit_code=1)
+    assert list(folder.iterdir()) == []
+
+
+def test_verbose_adds_the_traceback(monkeypatch):
+    def check(self):
+        raise InputError("No data.", cause="data")
+
+    monkeypatch.setattr(BuiltinEvaluator, "check", check)
+
+    result = run([*SEARCH, "--verbose"])
+
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("error: No data.\n")
+
+
+def test_ctrl_c_ends_with_how_to_go_on(monkeypatch):
+    def evaluate(self, candidate, seed, report):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", evaluate)
+
+    result = run(SEARCH)
+
+    assert result.exit_code == 130
+    assert "the same command takes the search up again" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_search_leaves_its_answer_on_stdout_and_its_trials_on_stderr():
+    result = run([*SEARCH, "--budget", "3", "--max-trials", "6"])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("  accuracy ") == 6
+    assert "trial  0  N=1  s=0.00  accuracy 90.0" in result.stderr
+    assert "verified" in result.stdout
+    assert "trial  0" not in result.stdout
+    assert "built-in data: made-up examples, not GLUE" in result.stdout
+    assert "built-in data: made-up examples, not GLUE" in result.stderr
+    assert "autoprumux query --storage sqlite:///study.db --study qnli-embedded" in result.stdout
+
+
+def test_the_answer_of_a_search_is_the_one_that_a_query_gives():
+    searched = run([*SEARCH, "--budget", "1,3", "--max-trials", "6", "--json"])
+    queried = run([*QUERY, "--task", "qnli", "--json"])
+
+    assert searched.exit_code == queried.exit_code == 0
+    outcome, answers = json.loads(searched.stdout), json.loads(queried.stdout)
+    assert outcome["answers"] == answers
+    assert outcome["num_trials"] == 6
+    assert outcome["is_builtin_data"] is True
+    assert [answer["budget"] for answer in answers] == [0.01, 0.03]
+
+
+def test_the_same_command_again_trains_nothing_more(evaluators):
+    command = [*SEARCH, "--max-trials", "6"]
+    first = run(command)
+
+    again = run(command)
+
+    assert again.exit_code == 0
+    assert "  accuracy " not in again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_a_changed_recipe_is_refused_and_the_change_named():
+    run([*SEARCH, "--max-trials", "2"])
+
+    result = run([*SEARCH, "--max-trials", "2", "--set", "trainer.finetune.num_updates=300"])
+
+    assert result.exit_code == 1
+    assert "`trainer.finetune.num_updates`: stored 400, now 300" in result.stderr
+
+
+def test_a_query_answers_every_budget_of_a_range():
+    run([*SEARCH, "--max-trials", "6"])
+
+    result = run([*QUERY, "--budget", "0:10:0.5", "--json"])
+
+    answers = json.loads(result.stdout)
+    assert len(answers) == 21
+    speedups = [answer["best"]["speedup"] for answer in answers]
+    assert speedups == sorted(speedups)
+    for answer in answers:
+        assert answer["best"]["accuracy_loss"] <= answer["budget"] + 1e-9
+
+
+def test_a_query_needs_neither_torch_nor_optuna():
+    run([*SEARCH, "--max-trials", "3"])
+    code = (
+        "import sys\n"
+        "from autoprumux.cli import app\n"
+        f"app({QUERY!r}, standalone_mode=False)\n"
+        "print({'torch', 'transformers', 'datasets', 'optuna'} & set(sys.modules))\n"
+    )
+
+    found = run_python(code)
+
+    assert found.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("arguments", [["--task", "sst2"], ["--study", "nix"]])
+def test_an_unknown_study_is_refused_with_those_that_there_are(arguments):
+    run([*SEARCH, "--max-trials", "1"])
+
+    result = run([*QUERY, *arguments])
+
+    assert result.exit_code == 1
+    assert "qnli-embedded" in result.stderr
+
+
+def test_a_query_without_a_database_makes_none(folder):
+    result = run(QUERY)
+
+    assert result.exit_code == 1
+    assert re.match(r"error: There is no database at `study\.db`\.", result.stderr)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [SEARCH, QUERY])
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(folder, command):
+    run([*SEARCH, "--max-trials", "1"])
+    with sqlite3.connect(folder / "study.db") as connection:
+        connection.execute("UPDATE prumux_schema_version SET version = version + 1")
+    connection.close()
+
+    result = run(command)
+
+    assert result.exit_code == 1
+    assert "newer" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [SEARCH, QUERY])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(folder, command):
+    (folder / "study.db").write_text("no database " * 100)
+
+    result = run(command)
+
+    assert result.exit_code == 1
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
+    assert (folder / "study.db").read_text() == "no database " * 100
