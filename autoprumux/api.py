@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprumux.config import DEFAULT_STORAGE, StudyConfig, parse_budgets
+from autoprumux.errors import UsageError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, load_task
 
 if TYPE_CHECKING:
@@ -91,6 +92,28 @@ def run_search(
             return run_study(config, database, evaluator, shown)
     finally:
         database.close()
+
+
+def pretrain_model(directory: Path, widths: Sequence[int], *, seed: int = 0) -> None:
+    """Make the built-in model: phases 1 and 2 from scratch on the generator's text.
+
+    Args:
+        directory: Gets a model directory `n{N}` for every width; finished ones are left alone.
+        widths: Mux widths N; 1 is always made, the wider ones start from it.
+        seed: Seed of texts, weights and groups.
+
+    Raises:
+        UsageError: If a width is below 1.
+        EvaluationError: If a training fails or a file cannot be written.
+    """
+    if not widths or min(widths) < 1:
+        raise UsageError(f"`--widths` must be whole numbers of at least 1, got {_listed(widths)}.")
+
+    from autoprumux.evaluators.trained import pretrain_builtin
+    from autoprumux.report.progress import ConsoleListener
+
+    with ConsoleListener() as listener:
+        pretrain_builtin(directory, widths, seed=seed, report=listener.progress)
 
 
 def query_task(

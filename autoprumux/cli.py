@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from autoprumux.api import query_task, run_search, task_override
+from autoprumux.api import pretrain_model, query_task, run_search, task_override
 from autoprumux.config import DEFAULT_STORAGE
-from autoprumux.errors import AutoPrumuxError
+from autoprumux.errors import AutoPrumuxError, UsageError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
 
 EXIT_INTERRUPTED = 130
@@ -27,6 +27,11 @@ Example:
 QUERY_EPILOG = """\b
 Example:
   autoprumux query --task qnli --budget 0:10:0.5
+"""
+
+PRETRAIN_EPILOG = """\b
+Example:
+  autoprumux pretrain --widths 1,2,5,10 --out my-model
 """
 
 app = typer.Typer(
@@ -248,6 +253,28 @@ def query(
         print(_to_json(answers_to_rows(outcome.answers)))
     else:
         print(format_answers(outcome.study, outcome.answers))
+
+
+@app.command(epilog=PRETRAIN_EPILOG)
+@_in_one_sentence
+def pretrain(
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder n{N} for each width.")],
+    widths: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Mux widths; 1 is always made first.")
+    ] = "1,2,5,10",
+    seed: Annotated[int, typer.Option(help="Seed of texts, weights and groups.")] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Make the built-in model: phases 1 and 2 from scratch on made-up text.
+
+    Takes an hour or more on two cores. Run again, it takes up where it stopped.
+    """
+    numbers = _split_list(widths, int)
+    if not isinstance(numbers, list):
+        raise UsageError(f"`--widths` must be whole numbers such as `1,2,5`, got `{widths}`.")
+    pretrain_model(out, numbers, seed=seed)
+    print(f"The model is in {out}.")
 
 
 def _split_list(text: str | None, number: type[int] | type[float]) -> object:

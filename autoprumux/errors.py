@@ -9,7 +9,7 @@ AutoPrumuxError                 exit code 1
 ├── UnknownStudyError           the database holds no such study or task
 ├── NoBaselineError             the study has no measured dense baseline yet
 └── EvaluationError             a trial failed; `cause` is stored with it
-    ├── InputError              data, checkpoint or configuration: every trial would fail, the search stops
+    ├── InputError              every trial would fail (data, checkpoint, recipe): the search stops
     └── TrialError              this trial only: the search goes on
 """
 

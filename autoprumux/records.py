@@ -98,7 +98,7 @@ class Measurement:
     """Validation examples."""
     num_compositions: int
     correctness: bytes
-    """`(num_compositions, num_examples)` booleans in dataset order, `numpy.packbits` of the flat array."""
+    """Packed bits of the flat `(num_compositions, num_examples)` booleans, in dataset order."""
     throughput: Throughput
     sparsity: float
     """Achieved sparsity."""
@@ -122,7 +122,7 @@ class Failure:
     """Why a trial yielded nothing."""
 
     cause: str
-    """One word: `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, `killed`, `error`, …"""
+    """One word: `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, `error`, …"""
     message: str
     last_accuracy: float | None = None
     """Last held-out accuracy seen, if any."""
@@ -133,7 +133,7 @@ class Choice:
     """Why a candidate was chosen, as the sampler saw it."""
 
     reason: str
-    """One clause for the trial line, for example `chance 0.82 to meet 2.0 points, gain 1.4x, about 1.1 min`."""
+    """One clause for the trial line: `chance 0.82 to meet 2.0 points, gain 1.4x, about 1.1 min`."""
     chance: float | None = None
     """Predicted probability of meeting the (loosest) budget."""
     expected_speedup: float | None = None

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
 
 from trainers.config import PretrainConfig, PrimeConfig, to_dict
 from trainers.data.builtin import unlabelled_texts
@@ -95,6 +95,8 @@ def pretrain_builtin(
 ) -> None:
     """Make the built-in model: `directory/n{N}` for every width, the N = 1 model first.
 
+    Weights are stored as float16, which halves the package and loads as float32.
+
     A width whose directory is complete is left alone; a killed one is taken up again.
 
     Raises:
@@ -164,7 +166,7 @@ class _Maker:
         )
         target = self.directory / f"n{num_instances}"
         save_text(json.dumps(to_dict(self.recipe), indent=1) + "\n", target / RECIPE_FILE)
-        save_model(model, target, self.tokenizer if num_instances == 1 else None)
+        save_model(model.half(), target, self.tokenizer if num_instances == 1 else None)
 
     def _shape(self) -> MuxedBertShape:
         recipe = self.recipe
@@ -223,8 +225,8 @@ TOKEN_STD = 0.06
 def _attend_to_equals(model: MuxedBert) -> None:
     """Start every head so that a token attends to equal ones (Trockman and Kolter 2023).
 
-    Queries equal keys, and tokens outweigh positions: comparing two segments need not be discovered,
-    which takes a small model thousands of updates.
+    Queries equal keys, and tokens outweigh positions: comparing two segments need not be
+    discovered, which takes a small model thousands of updates.
     """
     nn.init.normal_(model.embeddings.tokens.weight, std=TOKEN_STD)
     size = model.shape.hidden_size

@@ -1,6 +1,7 @@
 """The bridge to the trainers: runs them and maps their results and errors."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from autoprumux.records import (
     Structure,
     Throughput,
 )
-from trainers import pipeline
+from trainers import pipeline, pretraining
 from trainers.config import TrainerConfig
 from trainers.errors import (
     CheckpointError,
@@ -85,6 +86,19 @@ class TrainedEvaluator:
             return pipeline.cached_widths(self.config, seed=self.seed, cache_dir=self.cache_dir)
         except TrainerError as error:
             raise map_error(error) from error
+
+
+def pretrain_builtin(directory: Path, widths: Sequence[int], *, seed: int, report: Report) -> None:
+    """Make the built-in model of each width in `directory`; finished widths are left alone.
+
+    Raises:
+        EvaluationError: If a training fails or a file cannot be written.
+    """
+    recipe = pretraining.BuiltinRecipe(seed=seed)
+    try:
+        pretraining.pretrain_builtin(directory, widths, recipe, report)
+    except TrainerError as error:
+        raise map_error(error) from error
 
 
 def map_error(error: TrainerError) -> EvaluationError:
