@@ -70,7 +70,7 @@ class PredictedModel:
     speedup: float
     speedup_interval: Interval
     chance: float
-    """Probability that the accuracy loss (of a measured one, the true loss) is within the budget."""
+    """Probability that the true accuracy loss is within the budget."""
     is_extrapolated: bool
     """True if no measured points surround the candidate."""
 
@@ -89,7 +89,7 @@ class BudgetAnswer:
     best: MeasuredModel | None
     """The fastest measured model within the budget; the baseline itself if no faster one is."""
     closest: MeasuredModel | None
-    """If no faster model is within the budget: the faster one that loses least, if there is one."""
+    """If no faster model is within the budget: the one that loses least, if any is faster."""
     predicted: tuple[PredictedModel, ...]
     """The paper's ranking, the fastest first; at most three."""
 

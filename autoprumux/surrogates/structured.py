@@ -32,7 +32,7 @@ _COLLAPSE_DOUBT = 0.4
 the excess counts as noise."""
 _JITTER = 1e-10
 """Keeps the matrices solvable without measurement noise."""
-_NUM_SWEEPS = 300
+_MAX_SWEEPS, _SETTLED = 300, 1e-9
 
 
 class StructuredSurrogate:
@@ -95,8 +95,11 @@ def _ridge(features: Array, losses: Array, residual: Array) -> Array:
     normal = features.T @ weight @ features + np.diag(precision)
     target = features.T @ weight @ losses + precision * _PRIOR_MEAN
     coefficients = _PRIOR_MEAN.copy()
-    for _ in range(_NUM_SWEEPS):
+    for _ in range(_MAX_SWEEPS):
+        before = coefficients.copy()
         for p in range(len(coefficients)):
             others = normal[p] @ coefficients - normal[p, p] * coefficients[p]
             coefficients[p] = max(0.0, (target[p] - others) / normal[p, p])
+        if np.abs(coefficients - before).max() < _SETTLED:
+            break
     return coefficients

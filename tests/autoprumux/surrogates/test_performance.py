@@ -1,0 +1,325 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprumux.errors import NoBaselineError
+from autoprumux.evaluators.synthetic import SyntheticEvaluator
+from autoprumux.records import (
+    Candidate,
+    Failure,
+    Measurement,
+    Structure,
+    StudyRecord,
+    Throughput,
+    TrialRecord,
+)
+from autoprumux.surrogates.performance import PerformanceModel, normal_cdf, telling_failures
+
+WIDTHS = (1, 2, 5, 10)
+SPARSITIES = (0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+GRID = [Candidate(n, s) for n in WIDTHS for s in SPARSITIES]
+BASELINE = Candidate(1, 0.0)
+
+
+quick = settings(deadline=None, max_examples=40)
+"""Every example fits surrogates; a busy machine may take long over one."""
+
+
+def measurement(accuracy: float, speedup: float, num_examples: int = 4000) -> Measurement:
+    throughput = Throughput(
+        throughput=1000.0 * speedup,
+        throughput_q1=990.0 * speedup,
+        throughput_q3=1010.0 * speedup,
+        baseline_throughput=1000.0,
+        speedup=speedup,
+        speedup_q1=0.99 * speedup,
+        speedup_q3=1.01 * speedup,
+        num_repeats=20,
+        batch_size=32,
+        length=64,
+        dtype="float32",
+        device="cpu",
+        num_threads=2,
+    )
+    structure = Structure(
+        hidden_size=128,
+        head_counts=(2,),
+        feedforward_sizes=(512,),
+        num_encoder_parameters=1000,
+        num_parameters=2000,
+    )
+    return Measurement(
+        accuracy=accuracy,
+        accuracy_std=0.0,
+        num_examples=num_examples,
+        num_compositions=1,
+        correctness=b"",
+        throughput=throughput,
+        sparsity=0.0,
+        structure=structure,
+        phases=(),
+        duration_s=1.0,
+        checkpoint="",
+        seed=0,
+    )
+
+
+MEASURED = {
+    BASELINE: measurement(0.90, 1.0),
+    Candidate(2, 0.8): measurement(0.87, 4.0),
+    Candidate(1, 0.9): measurement(0.88, 3.0),
+    Candidate(5, 0.0): measurement(0.85, 4.5),
+}
+
+
+def fitted(
+    measured: dict[Candidate, Measurement], failed: tuple[Candidate, ...] = ()
+) -> PerformanceModel:
+    return PerformanceModel.from_measured(measured, failed, GRID)
+
+
+def is_within(small: Candidate, large: Candidate) -> bool:
+    return small.num_instances <= large.num_instances and small.sparsity <= large.sparsity
+
+
+def test_without_the_baseline_nothing_can_be_compared() -> None:
+    with pytest.raises(NoBaselineError, match="need the dense baseline"):
+        fitted({Candidate(2, 0.0): measurement(0.88, 2.0)})
+
+
+@pytest.mark.parametrize(
+    "measured", [{BASELINE: MEASURED[BASELINE]}, MEASURED], ids=["baseline only", "four"]
+)
+def test_every_candidate_of_the_grid_is_predicted(measured: dict[Candidate, Measurement]) -> None:
+    predictions = fitted(measured).predict(GRID)
+
+    assert [p.candidate for p in predictions] == GRID
+    for prediction in predictions:
+        assert 0.0 <= prediction.accuracy <= 1.0
+        assert prediction.speedup > 0.0
+        if prediction.candidate not in measured:
+            assert prediction.accuracy_std > 0.0
+            assert prediction.log_speedup_std > 0.0
+
+
+def test_a_candidate_off_the_grid_is_predicted_too() -> None:
+    (prediction,) = fitted(MEASURED).predict([Candidate(3, 0.5)])
+
+    assert 0.8 < prediction.accuracy < 0.9
+
+
+def test_measured_candidates_are_predicted_as_measured() -> None:
+    for prediction in fitted(MEASURED).predict(list(MEASURED)):
+        known = MEASURED[prediction.candidate]
+        noise = math.sqrt(known.accuracy * (1.0 - known.accuracy) / known.num_examples)
+        assert prediction.is_measured
+        assert prediction.accuracy == known.accuracy
+        assert prediction.accuracy_std == pytest.approx(noise)
+        assert prediction.speedup == known.speedup
+
+
+def test_within_a_fine_cell_accuracy_is_the_papers_bilinear_interpolant() -> None:
+    corners = {
+        Candidate(2, 0.6): measurement(0.88, 3.0),
+        Candidate(2, 0.7): measurement(0.87, 3.5),
+        Candidate(5, 0.6): measurement(0.86, 6.0),
+        Candidate(5, 0.7): measurement(0.84, 7.0),
+    }
+    model = fitted({BASELINE: MEASURED[BASELINE], **corners})
+
+    on_row, inside = model.predict([Candidate(2, 0.65), Candidate(3, 0.65)])
+
+    assert on_row.accuracy == pytest.approx(0.875, abs=1e-12)
+    assert inside.accuracy == pytest.approx(0.875 + (0.85 - 0.875) / 3.0, abs=1e-12)
+    assert not inside.is_extrapolated
+
+
+def test_across_a_wide_cell_the_knee_of_the_pruning_curve_is_kept() -> None:
+    # A straight line from s = 0 to 0.95 would put half of the collapse on s = 0.6.
+    model = fitted({BASELINE: MEASURED[BASELINE], Candidate(1, 0.95): measurement(0.70, 5.0)})
+
+    (middle,) = model.predict([Candidate(1, 0.6)])
+
+    assert middle.accuracy_loss < 0.5 * 0.20 * 0.6 / 0.95
+
+
+def test_candidates_that_no_measured_points_surround_are_flagged() -> None:
+    model = fitted(MEASURED)
+
+    inside, outside = model.predict([Candidate(1, 0.7), Candidate(10, 0.9)])
+
+    assert not inside.is_extrapolated
+    assert outside.is_extrapolated
+
+
+@quick
+@given(
+    accuracies=st.lists(st.floats(0.5, 0.95), min_size=3, max_size=3),
+    speedups=st.lists(st.floats(0.8, 30.0), min_size=3, max_size=3),
+)
+def test_no_prediction_beats_a_smaller_measured_candidate_beyond_noise(
+    accuracies: list[float], speedups: list[float]
+) -> None:
+    candidates = [Candidate(2, 0.0), Candidate(1, 0.8), Candidate(5, 0.9)]
+    values = zip(accuracies, speedups, strict=True)
+    measured = {c: measurement(*v) for c, v in zip(candidates, values, strict=True)}
+    model = fitted({BASELINE: MEASURED[BASELINE], **measured})
+    measured[BASELINE] = MEASURED[BASELINE]
+    allowance = 2.0 * math.sqrt(2.0 * 0.9 * 0.1 / 4000)
+
+    for prediction in model.predict(GRID):
+        if prediction.is_measured:
+            continue
+        for known, value in measured.items():
+            if is_within(known, prediction.candidate):
+                assert prediction.accuracy <= value.accuracy + allowance + 1e-9
+
+
+def test_uncertainty_grows_with_the_distance_to_the_measured_points() -> None:
+    model = fitted({BASELINE: MEASURED[BASELINE], Candidate(2, 0.6): measurement(0.88, 3.0)})
+
+    stds = [p.accuracy_std for p in model.predict([Candidate(2, s) for s in SPARSITIES[1:]])]
+
+    assert stds == sorted(stds)
+    assert stds[-1] > 3.0 * stds[0]
+
+
+def test_a_measurement_narrows_the_predictions_around_it() -> None:
+    before = fitted({BASELINE: MEASURED[BASELINE]}).predict([Candidate(2, 0.75)])[0]
+    after = fitted(MEASURED).predict([Candidate(2, 0.75)])[0]
+
+    assert after.accuracy_loss_std < 0.6 * before.accuracy_loss_std
+    assert after.log_speedup_std < 0.6 * before.log_speedup_std
+
+
+def test_few_validation_examples_widen_the_predictions() -> None:
+    few = PerformanceModel.from_measured(MEASURED, [], GRID, validation_size=100)
+
+    for narrow, wide in zip(fitted(MEASURED).predict(GRID), few.predict(GRID), strict=True):
+        assert wide.accuracy_std > narrow.accuracy_std
+
+
+def test_a_failure_lowers_larger_candidates_and_no_others() -> None:
+    failed = Candidate(5, 0.9)
+    plain, warned = fitted(MEASURED), fitted(MEASURED, (failed,))
+
+    for candidate in GRID:
+        before, after = (m.chance_within(candidate, 0.05) for m in (plain, warned))
+        if is_within(failed, candidate):
+            assert after <= 0.1 * before + 1e-12
+            assert warned.predict([candidate])[0].accuracy_loss >= 0.1 - 1e-9
+        else:
+            assert after == before
+
+
+@quick
+@given(budgets=st.lists(st.floats(-0.05, 0.5), min_size=2, max_size=2).map(sorted))
+@pytest.mark.parametrize("candidate", [BASELINE, Candidate(2, 0.8), Candidate(5, 0.95)], ids=str)
+def test_a_bigger_budget_is_never_less_likely_to_be_met(
+    candidate: Candidate, budgets: list[float]
+) -> None:
+    model = fitted(MEASURED)
+
+    low, high = (model.chance_within(candidate, budget) for budget in budgets)
+
+    assert 0.0 <= low <= high <= 1.0
+
+
+@pytest.mark.parametrize(("budget", "chance"), [(0.0, 1.0), (0.02, 1.0), (-0.001, 0.0)])
+def test_the_baseline_meets_every_budget_but_negative_ones(budget: float, chance: float) -> None:
+    assert fitted(MEASURED).chance_within(BASELINE, budget) == chance
+
+
+def test_a_candidate_beyond_a_measured_one_over_budget_has_no_chance() -> None:
+    # (5, 0) loses 5 points, far more than its noise above 2.
+    assert fitted(MEASURED).chance_within(Candidate(10, 0.6), 0.02) == 0.0
+
+
+def test_speedups_never_fall_below_a_smaller_measured_candidate() -> None:
+    for prediction in fitted(MEASURED).predict(GRID):
+        for known, value in MEASURED.items():
+            if is_within(known, prediction.candidate):
+                assert prediction.speedup >= value.speedup - 1e-9
+            if is_within(prediction.candidate, known):
+                assert prediction.speedup <= value.speedup + 1e-9
+
+
+@pytest.mark.parametrize("candidate", [Candidate(2, 0.9), Candidate(10, 0.95)], ids=str)
+@pytest.mark.parametrize("budget", [0.02, 0.05, 0.1])
+def test_expected_gain_matches_a_simulation(candidate: Candidate, budget: float) -> None:
+    model = fitted({BASELINE: MEASURED[BASELINE]})
+    (prediction,) = model.predict([candidate])
+    rng = np.random.default_rng(0)
+    draws = prediction.speedup * np.exp(prediction.log_speedup_std * rng.standard_normal(200_000))
+
+    gain = model.expected_gain(candidate, [budget], [3.0])
+
+    simulated = model.chance_within(candidate, budget) * np.maximum(draws - 3.0, 0.0).mean()
+    assert gain == pytest.approx(simulated, rel=0.02, abs=1e-4)
+
+
+def test_expected_gain_is_the_mean_over_the_budgets() -> None:
+    model, candidate = fitted(MEASURED), Candidate(2, 0.9)
+
+    both = model.expected_gain(candidate, [0.05, 0.1], [4.0, 5.0])
+
+    apart = [model.expected_gain(candidate, [b], [v]) for b, v in ((0.05, 4.0), (0.1, 5.0))]
+    assert both == pytest.approx(sum(apart) / 2.0)
+
+
+def test_nothing_is_gained_over_a_best_that_is_out_of_reach() -> None:
+    assert fitted(MEASURED).expected_gain(Candidate(2, 0.9), [0.1], [1e6]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("margin", "std", "chance"), [(0.0, 1.0, 0.5), (1.96, 1.0, 0.975), (-1.0, 0.0, 0.0)]
+)
+def test_normal_chances(margin: float, std: float, chance: float) -> None:
+    assert normal_cdf(margin, std) == pytest.approx(chance, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_telling"),
+    [("sparsity_not_reached", True), ("nan", True), ("killed", False), ("disk_full", False)],
+)
+def test_mishaps_say_nothing_about_other_candidates(cause: str, is_telling: bool) -> None:
+    candidate = Candidate(5, 0.9)
+    trial = TrialRecord(
+        number=0, candidate=candidate, state="failed", failure=Failure(cause=cause, message="")
+    )
+    study = StudyRecord(
+        name="demo",
+        task="qnli",
+        config={},
+        config_hash="",
+        data_fingerprint="",
+        seed=0,
+        budgets=(),
+        trials=(trial,),
+    )
+
+    assert telling_failures(study) == ([candidate] if is_telling else [])
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize("is_noisy", [False, True], ids=["exact", "noisy"])
+def test_picking_by_expected_gain_finds_the_optimum_in_a_third_of_the_grid(
+    budget: float, is_noisy: bool
+) -> None:
+    evaluator = SyntheticEvaluator(is_noisy=is_noisy)
+    table = {c: evaluator.evaluate(c, 0, lambda *_: None) for c in GRID}
+    limit = table[BASELINE].accuracy - budget - 1e-9
+    optimum = max((c for c in GRID if table[c].accuracy >= limit), key=lambda c: table[c].speedup)
+
+    measured = {BASELINE: table[BASELINE]}
+    while optimum not in measured:
+        model = fitted(measured)
+        best = max(m.speedup for m in measured.values() if m.accuracy >= limit)
+        rest = [c for c in GRID if c not in measured]
+        chosen = max(rest, key=lambda c: model.expected_gain(c, [budget], [best]))
+        measured[chosen] = table[chosen]
+
+    assert len(measured) <= len(GRID) // 3

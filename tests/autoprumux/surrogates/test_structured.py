@@ -1,0 +1,109 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprumux.records import Candidate
+from autoprumux.surrogates.structured import StructuredSurrogate
+
+WIDTHS = (1, 2, 5, 10)
+SPARSITIES = (0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+GRID = [Candidate(n, s) for n in WIDTHS for s in SPARSITIES]
+MEASURED = [Candidate(2, 0.0), Candidate(1, 0.9), Candidate(5, 0.8)]
+losses = st.lists(st.floats(0.0, 0.1), min_size=3, max_size=3)
+
+
+quick = settings(deadline=None, max_examples=40)
+"""Every example fits surrogates; a busy machine may take long over one."""
+
+
+def fitted(candidates: list[Candidate], values: list[float]) -> StructuredSurrogate:
+    surrogate = StructuredSurrogate(noise_std=0.005)
+    surrogate.fit(candidates, values)
+    return surrogate
+
+
+def predicted(surrogate: StructuredSurrogate, candidate: Candidate) -> tuple[float, float]:
+    (prediction,) = surrogate.predict([candidate])
+    assert prediction is not None
+    return prediction.mean, prediction.std
+
+
+@pytest.mark.parametrize(("width", "points"), [(2, 2.0), (5, 5.0), (10, 8.0)])
+def test_without_measurements_the_published_losses_hold(width: int, points: float) -> None:
+    mean, std = predicted(fitted([], []), Candidate(width, 0.0))
+
+    assert 100.0 * mean == pytest.approx(points, abs=0.5)
+    assert std > 0.5 * mean
+
+
+def test_without_measurements_losses_rise_with_width_and_sparsity() -> None:
+    surrogate = fitted([], [])
+    table = {c: predicted(surrogate, c)[0] for c in GRID}
+
+    for small in GRID:
+        for large in GRID:
+            if small.num_instances <= large.num_instances and small.sparsity <= large.sparsity:
+                assert table[small] <= table[large] + 1e-12
+
+
+def test_without_measurements_the_last_step_of_sparsity_costs_most() -> None:
+    surrogate = fitted([], [])
+    row = [predicted(surrogate, Candidate(1, s))[0] for s in SPARSITIES[1:]]
+    steps = [after - before for before, after in pairwise(row)]
+
+    assert steps == sorted(steps)
+    assert steps[-1] > 0.35 * row[-1]
+
+
+@quick
+@given(values=losses)
+def test_the_trend_passes_through_measured_losses(values: list[float]) -> None:
+    surrogate = fitted(MEASURED, values)
+
+    found = [predicted(surrogate, c)[0] for c in MEASURED]
+
+    assert found == pytest.approx(values, abs=1e-7)
+
+
+@quick
+@given(values=losses)
+def test_the_baseline_loses_nothing(values: list[float]) -> None:
+    mean, std = predicted(fitted(MEASURED, values), Candidate(1, 0.0))
+
+    assert mean == pytest.approx(0.0, abs=1e-7)
+    assert std < 0.006
+
+
+def test_the_deviation_grows_with_the_distance_to_the_measured_points() -> None:
+    surrogate = fitted([Candidate(2, 0.6)], [0.03])
+    row = [Candidate(2, s) for s in (0.6, 0.7, 0.8, 0.9, 0.95)]
+
+    stds = [predicted(surrogate, c)[1] for c in row]
+
+    assert stds == sorted(stds)
+    assert stds[-1] > 3.0 * stds[0]
+
+
+def test_a_step_of_sparsity_counts_more_near_the_end() -> None:
+    surrogate = fitted([Candidate(1, 0.6), Candidate(1, 0.9)], [0.003, 0.03])
+
+    after_60, after_90 = (predicted(surrogate, Candidate(1, s))[1] for s in (0.65, 0.95))
+
+    assert after_90 > 2.0 * after_60
+
+
+def test_a_lossy_task_raises_the_losses_everywhere() -> None:
+    mild = fitted([Candidate(2, 0.6)], [0.01])
+    harsh = fitted([Candidate(2, 0.6)], [0.10])
+
+    for candidate in (Candidate(1, 0.8), Candidate(5, 0.0), Candidate(10, 0.95)):
+        assert predicted(harsh, candidate)[0] > predicted(mild, candidate)[0]
+
+
+def test_a_collapse_says_little_about_small_losses() -> None:
+    # 40 points at the far corner are no reason to expect more than a few at its other end.
+    collapsed = fitted([Candidate(10, 0.95)], [0.40])
+
+    assert predicted(collapsed, Candidate(2, 0.0))[0] < 0.05

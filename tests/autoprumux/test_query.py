@@ -1,0 +1,394 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprumux.errors import NoBaselineError, StorageError, TrialError
+from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
+from autoprumux.query import (
+    answer_budgets,
+    candidate_grid,
+    pareto_front,
+    rank_predicted,
+)
+from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
+from autoprumux.surrogates.performance import PerformancePrediction
+
+WIDTHS = (1, 2, 5, 10)
+SPARSITIES = (0.0, 0.6, 0.7, 0.8, 0.9)
+GRID = [Candidate(n, s) for n in WIDTHS for s in SPARSITIES]
+BASELINE = Candidate(1, 0.0)
+# At (1, 0) 90.0 %; (2, 0) loses 1.9 points, (1, 0.9) 2.6, (2, 0.8) 3.5, (5, 0.8) 7.4.
+SOME = [BASELINE, Candidate(2, 0.0), Candidate(1, 0.9), Candidate(2, 0.8), Candidate(5, 0.8)]
+
+
+quick = settings(deadline=None, max_examples=40)
+"""Every example fits surrogates; a busy machine may take long over one."""
+
+
+def ignore(name: str, value: float, step: int) -> None:
+    """A report that nobody reads."""
+
+
+def make_study(
+    candidates: list[Candidate],
+    evaluator: SyntheticEvaluator | None = None,
+    replaced: dict[Candidate, Measurement] | None = None,
+) -> StudyRecord:
+    evaluator, trials = evaluator or SyntheticEvaluator(), []
+    for number, candidate in enumerate(candidates):
+        trial = TrialRecord(number=number, candidate=candidate, state="running")
+        try:
+            found = (replaced or {}).get(candidate) or evaluator.evaluate(candidate, 0, ignore)
+            trials.append(replace(trial, state="complete", measurement=found))
+        except TrialError as error:
+            failure = Failure(cause=error.cause, message=str(error))
+            trials.append(replace(trial, state="failed", failure=failure))
+    return StudyRecord(
+        name="demo",
+        task="qnli",
+        config={"search": {"widths": list(WIDTHS), "sparsities": list(SPARSITIES)}},
+        config_hash="0",
+        data_fingerprint=evaluator.data_fingerprint,
+        seed=0,
+        budgets=(0.02,),
+        trials=tuple(trials),
+    )
+
+
+def altered(measurement: Measurement, *, accuracy: float, speedup: float) -> Measurement:
+    throughput = replace(measurement.throughput, speedup=speedup)
+    return replace(measurement, accuracy=accuracy, throughput=throughput, correctness=b"")
+
+
+measured_tables = st.dictionaries(
+    st.sampled_from(GRID[1:]), st.tuples(st.floats(0.5, 1.0), st.floats(0.5, 40.0)), max_size=8
+)
+
+
+def table_of(points: dict[Candidate, tuple[float, float]]) -> dict[Candidate, Measurement]:
+    template = SyntheticEvaluator().evaluate(BASELINE, 0, ignore)
+    table = {c: altered(template, accuracy=a, speedup=v) for c, (a, v) in points.items()}
+    return {BASELINE: template, **table}
+
+
+def test_the_best_is_the_fastest_measured_model_within_the_budget() -> None:
+    (answer,) = answer_budgets(make_study(SOME), [0.04])
+
+    assert answer.best is not None
+    assert answer.best.candidate == Candidate(2, 0.8)
+    assert answer.best.accuracy_loss <= 0.04
+    assert answer.is_met
+    assert answer.closest is None
+
+
+@quick
+@given(
+    points=measured_tables,
+    budgets=st.lists(st.floats(-0.1, 0.5), min_size=2, max_size=2).map(sorted),
+)
+def test_bigger_budget_never_yields_a_slower_model(
+    points: dict[Candidate, tuple[float, float]], budgets: list[float]
+) -> None:
+    table = table_of(points)
+    study = make_study(list(table), replaced=table)
+
+    small, large = answer_budgets(study, budgets)
+
+    small_speed, large_speed = (a.best.speedup if a.best else 0.0 for a in (small, large))
+    assert small_speed <= large_speed
+
+
+@quick
+@given(points=measured_tables, budget=st.floats(0.0, 0.5))
+def test_no_measured_model_within_the_budget_is_faster_than_the_answer(
+    points: dict[Candidate, tuple[float, float]], budget: float
+) -> None:
+    table = table_of(points)
+
+    (answer,) = answer_budgets(make_study(list(table), replaced=table), [budget])
+
+    assert answer.best is not None
+    assert answer.best.accuracy_loss <= budget + 1e-9
+    limit = table[BASELINE].accuracy - budget
+    faster = [m for m in table.values() if m.accuracy >= limit and m.speedup > answer.best.speedup]
+    assert faster == []
+
+
+def test_a_loss_on_the_border_of_the_budget_is_within_it() -> None:
+    table = table_of({Candidate(2, 0.0): (0.88, 2.0)})  # 0.90 - 0.88 is above 0.02 in binary
+
+    (answer,) = answer_budgets(make_study(list(table), replaced=table), [0.02])
+
+    assert answer.best is not None
+    assert answer.best.candidate == Candidate(2, 0.0)
+
+
+def test_ties_go_to_the_higher_accuracy_then_to_the_smaller_width() -> None:
+    table = table_of(
+        {
+            Candidate(2, 0.0): (0.88, 3.0),
+            Candidate(5, 0.0): (0.89, 3.0),
+            Candidate(10, 0.0): (0.89, 3.0),
+        }
+    )
+
+    (answer,) = answer_budgets(make_study(list(table), replaced=table), [0.05])
+
+    assert answer.best is not None
+    assert answer.best.candidate == Candidate(5, 0.0)
+
+
+def test_if_no_faster_model_meets_it_the_baseline_answers_and_the_closest_is_named() -> None:
+    (answer,) = answer_budgets(make_study(SOME), [0.001])
+
+    assert answer.best is not None
+    assert answer.best.candidate == BASELINE
+    assert not answer.is_met
+    assert answer.closest is not None
+    assert answer.closest.candidate == Candidate(2, 0.0)
+
+
+def test_a_negative_budget_is_met_only_by_a_gain() -> None:
+    (answer,) = answer_budgets(make_study(SOME), [-0.01])
+
+    assert answer.best is None
+    assert answer.closest is not None
+
+
+def test_a_lone_baseline_has_nothing_closest() -> None:
+    (answer,) = answer_budgets(make_study([BASELINE]), [0.0])
+
+    assert answer.closest is None
+    assert answer.best is not None
+
+
+def test_without_a_baseline_the_remedy_is_named() -> None:
+    study = make_study([Candidate(2, 0.0)])
+
+    with pytest.raises(NoBaselineError, match=r"Run `autoprumux search --task qnli`"):
+        answer_budgets(study, [0.02])
+
+
+def test_a_configuration_without_a_grid_is_refused() -> None:
+    study = replace(make_study(SOME), config={"search": {"widths": [1]}})
+
+    with pytest.raises(StorageError, match=r"study `demo` lacks `search\.widths` or"):
+        answer_budgets(study, [0.02])
+
+
+def test_the_grid_comes_from_the_stored_configuration() -> None:
+    assert candidate_grid(make_study(SOME)) == GRID
+
+
+def test_the_baseline_loses_nothing_beyond_doubt() -> None:
+    (answer,) = answer_budgets(make_study([BASELINE]), [0.0])
+
+    assert answer.best is not None
+    assert (answer.best.interval.low, answer.best.interval.high) == (0.0, 0.0)
+
+
+def test_intervals_surround_the_measured_loss_symmetrically() -> None:
+    for answer in answer_budgets(make_study(SOME), [0.02, 0.03, 0.04, 0.1]):
+        best = answer.best
+        assert best is not None
+        assert best.interval.low < best.accuracy_loss < best.interval.high
+        centre = (best.interval.low + best.interval.high) / 2.0
+        assert centre == pytest.approx(best.accuracy_loss, abs=1e-12)
+
+
+def test_pairing_the_examples_narrows_the_interval() -> None:
+    (paired,) = answer_budgets(make_study(SOME), [0.04])
+    stripped = {
+        t.candidate: replace(t.measurement, correctness=b"")
+        for t in make_study(SOME).trials
+        if t.measurement is not None
+    }
+    (unpaired,) = answer_budgets(make_study(SOME, replaced=stripped), [0.04])
+
+    assert paired.best is not None
+    assert unpaired.best is not None
+    assert paired.best.is_paired
+    assert not unpaired.best.is_paired
+    width = paired.best.interval.high - paired.best.interval.low
+    assert width < 0.8 * (unpaired.best.interval.high - unpaired.best.interval.low)
+
+
+def test_other_validation_examples_are_not_paired() -> None:
+    other = SyntheticEvaluator(task=SyntheticTask(num_examples=500))
+    model = other.evaluate(Candidate(2, 0.8), 0, ignore)
+
+    (answer,) = answer_budgets(make_study(SOME, replaced={Candidate(2, 0.8): model}), [0.04])
+
+    assert answer.best is not None
+    assert not answer.best.is_paired
+
+
+def test_the_paired_interval_is_that_of_the_differences() -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.random((1, 4000)) < 0.9
+    muxed = (rng.random((3, 4000)) < 0.95) & dense  # never right where the baseline is wrong
+    template = SyntheticEvaluator(task=SyntheticTask(num_examples=4000))
+    table = {
+        candidate: replace(
+            template.evaluate(candidate, 0, ignore),
+            accuracy=float(bits.mean()),
+            num_compositions=len(bits),
+            correctness=np.packbits(bits).tobytes(),
+        )
+        for candidate, bits in ((BASELINE, dense), (Candidate(2, 0.0), muxed))
+    }
+    difference = dense.mean(axis=0) - muxed.mean(axis=0)
+    expected = 1.96 * difference.std() / np.sqrt(4000)
+
+    (answer,) = answer_budgets(make_study(list(table), replaced=table), [0.1])
+
+    assert answer.best is not None
+    assert answer.best.candidate == Candidate(2, 0.0)
+    half = (answer.best.interval.high - answer.best.interval.low) / 2.0
+    assert half == pytest.approx(expected, rel=0.05)
+
+
+def test_predictions_hold_the_budget_and_fall_in_speed() -> None:
+    for answer in answer_budgets(make_study(SOME), [0.0, 0.02, 0.05, 0.1]):
+        speeds = [p.speedup for p in answer.predicted]
+        assert 1 <= len(answer.predicted) <= 3
+        assert speeds == sorted(speeds, reverse=True)
+        assert all(p.accuracy_loss <= answer.budget + 1e-9 for p in answer.predicted)
+
+
+def test_measured_candidates_are_marked_verified_and_others_predicted() -> None:
+    for answer in answer_budgets(make_study(SOME), [0.02, 0.04, 0.1]):
+        for model in answer.predicted:
+            assert model.mark == ("verified" if model.candidate in SOME else "predicted")
+            assert model.interval.low <= model.accuracy_loss <= model.interval.high
+            assert model.speedup_interval.low <= model.speedup <= model.speedup_interval.high
+            assert 0.0 <= model.chance <= 1.0
+
+
+def test_on_a_fully_measured_grid_the_best_leads_the_ranking() -> None:
+    study, task = make_study(GRID), SyntheticTask()
+
+    for answer in answer_budgets(study, [0.0, 0.01, 0.02, 0.05, 0.1, 0.2]):
+        assert answer.best is not None
+        assert answer.predicted[0].candidate == answer.best.candidate
+        assert answer.best.candidate == task.optimum(answer.budget, GRID)
+
+
+def test_the_training_grid_predicts_the_best_of_the_test_grid_for_most_budgets() -> None:
+    # The paper's Table 3: the actual best is among the top 3 for 17 to 21 of 21 budgets.
+    fine = [Candidate(n, s / 100) for n in WIDTHS for s in (0, *range(60, 100, 5))]
+    coarse = [c for c in fine if c.sparsity not in (0.65, 0.75, 0.85)]
+    sparsities = sorted({c.sparsity for c in fine})
+    study = replace(
+        make_study(coarse), config={"search": {"widths": WIDTHS, "sparsities": sparsities}}
+    )
+    budgets = [points / 200 for points in range(21)]
+
+    hits = [
+        SyntheticTask().optimum(answer.budget, fine) in [p.candidate for p in answer.predicted]
+        for answer in answer_budgets(study, budgets)
+    ]
+
+    assert sum(hits) >= 17
+
+
+def test_failed_candidates_are_not_recommended() -> None:
+    failed = Candidate(5, 0.9)
+    evaluator = SyntheticEvaluator(failing=frozenset({failed}), failure_cause="out_of_memory")
+    study = make_study([c for c in GRID if c != Candidate(10, 0.9)], evaluator)
+
+    (answer,) = answer_budgets(study, [0.5])
+
+    assert failed not in [p.candidate for p in answer.predicted]
+    assert Candidate(10, 0.9) in [p.candidate for p in answer.predicted]
+
+
+def predict(candidate: Candidate, accuracy_loss: float, speedup: float) -> PerformancePrediction:
+    return PerformancePrediction(
+        candidate=candidate,
+        accuracy=0.9 - accuracy_loss,
+        accuracy_std=0.01,
+        accuracy_loss=accuracy_loss,
+        accuracy_loss_std=0.01,
+        speedup=speedup,
+        log_speedup_std=0.1,
+        least_loss=0.0,
+        most_loss=1.0,
+        chance_trained=1.0,
+        is_measured=False,
+        is_extrapolated=False,
+    )
+
+
+def test_the_ranking_follows_the_paper_on_a_table_made_by_hand() -> None:
+    slow = predict(Candidate(1, 0.6), 0.001, 2.0)
+    tied_lossy = predict(Candidate(2, 0.6), 0.015, 4.0)
+    tied_narrow = predict(Candidate(1, 0.8), 0.010, 4.0)
+    tied_wide = predict(Candidate(2, 0.7), 0.010, 4.0)
+    over_budget = predict(Candidate(10, 0.9), 0.05, 30.0)
+
+    ranked = rank_predicted([slow, tied_lossy, tied_wide, over_budget, tied_narrow], 0.02)
+
+    assert ranked == [tied_narrow, tied_wide, tied_lossy, slow]
+
+
+@quick
+@given(points=measured_tables)
+def test_the_front_holds_exactly_what_nothing_beats(
+    points: dict[Candidate, tuple[float, float]],
+) -> None:
+    table = table_of(points)
+
+    front = dict(pareto_front(table))
+
+    for candidate, own in table.items():
+        beaten = any(
+            m.accuracy >= own.accuracy
+            and m.speedup >= own.speedup
+            and (m.accuracy, m.speedup) != (own.accuracy, own.speedup)
+            for m in table.values()
+        )
+        twin_on_front = any(
+            (m.accuracy, m.speedup) == (own.accuracy, own.speedup) for m in front.values()
+        )
+        assert twin_on_front != beaten
+        assert candidate not in front or not beaten
+
+
+@quick
+@given(points=measured_tables)
+def test_the_front_runs_from_slow_to_fast_and_from_accurate_to_lossy(
+    points: dict[Candidate, tuple[float, float]],
+) -> None:
+    front = [m for _, m in pareto_front(table_of(points))]
+
+    assert [m.speedup for m in front] == sorted({m.speedup for m in front})
+    assert [m.accuracy for m in front] == sorted({m.accuracy for m in front}, reverse=True)
+
+
+def test_of_equal_models_the_narrower_one_is_on_the_front() -> None:
+    table = table_of({Candidate(5, 0.0): (0.85, 4.0), Candidate(2, 0.8): (0.85, 4.0)})
+
+    assert [c for c, _ in pareto_front(table)] == [BASELINE, Candidate(2, 0.8)]
+
+
+def test_importing_the_query_is_quick_and_loads_no_heavy_library() -> None:
+    script = (
+        "import sys, time, numpy\n"
+        "start = time.process_time()\n"
+        "import autoprumux.query\n"
+        "spent = time.process_time() - start\n"
+        "heavy = {'torch', 'optuna', 'scipy', 'pandas', 'sklearn', 'transformers', 'sqlalchemy'}\n"
+        "print(sorted(heavy & sys.modules.keys()), spent < 0.15, spent)\n"
+    )
+
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert output.startswith("[] True"), output
