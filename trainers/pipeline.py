@@ -414,7 +414,7 @@ def _with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
 
 
 def _compacted(model: MuxedBert, gates: Gates, sparsity: float, tolerance: float) -> MuxedBert:
-    reached = float(gates.expected_sparsity())
+    reached = float(gates.expected_sparsity().detach())
     if reached < sparsity - tolerance:
         raise SparsityError(
             f"Pruning ended at an expected sparsity of {reached:.3f} instead of {sparsity:.3f}; "

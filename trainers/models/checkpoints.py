@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,15 +32,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     Raises:
         DiskError: If the disk is full or the folder cannot be written.
     """
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_file(contiguous, partial, dict(metadata))
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(f"`{path}` could not be written: {error}.") from error
+    contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    _replace(path, lambda partial: save_file(contiguous, partial, dict(metadata)))
 
 
 def save_text(text: str, path: Path) -> None:
@@ -48,14 +42,7 @@ def save_text(text: str, path: Path) -> None:
     Raises:
         DiskError: If the disk is full or the folder cannot be written.
     """
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(f"`{path}` could not be written: {error}.") from error
+    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def save_model(model: MuxedBert, directory: Path, tokenizer: Tokenizer | None = None) -> None:
@@ -202,6 +189,18 @@ def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     }
     wide.load_state_dict(state, strict=False)
     return wide
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise DiskError(f"`{path}` could not be written: {error}.") from error
 
 
 def _load_own(directory: Path, num_instances: int) -> MuxedBert:

@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.errors import ShapeError
+from trainers.models.compaction import compact, compacted_shape
+from trainers.models.masks import masks_to, open_masks
+
+
+def largest_difference(model, masks, batch):
+    """Largest difference of the logits, relative to their spread."""
+    with torch.no_grad():
+        gated, sliced = model(batch, masks), compact(model, masks)(batch)
+    return float((gated - sliced).abs().max() / gated.std().clamp(min=1e-3))
+
+
+@pytest.mark.parametrize("embed_mode", ["two_pass", "single_pass"])
+@pytest.mark.parametrize("num_instances", [1, 2, 5])
+@pytest.mark.parametrize("soft", [False, True])
+def test_compacted_model_equals_the_masked_one(
+    make_model, make_groups, make_masks, embed_mode, num_instances, soft
+):
+    model = make_model(num_instances, embed_mode=embed_mode)
+    batch = make_groups(num_instances)
+
+    assert largest_difference(model, make_masks(soft=soft), batch) < 1e-10
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    num_instances=st.sampled_from([1, 2, 5]),
+    embed_mode=st.sampled_from(["two_pass", "single_pass"]),
+    mask_mode=st.sampled_from(["union", "none"]),
+    closed=st.floats(0.0, 0.95),
+    soft=st.booleans(),
+)
+def test_compacted_model_equals_the_masked_one_for_any_gates(
+    make_model, make_groups, make_masks, seed, num_instances, embed_mode, mask_mode, closed, soft
+):
+    model = make_model(num_instances, seed=seed, embed_mode=embed_mode, mask_mode=mask_mode)
+    batch = make_groups(num_instances, seed=seed)
+    masks = make_masks(seed=seed, closed=closed, soft=soft)
+
+    assert largest_difference(model, masks, batch) < 1e-10
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_compacted_model_equals_the_masked_one_in_single_precision(
+    make_model, make_groups, make_masks, num_instances
+):
+    model = make_model(num_instances, dtype=torch.float32)
+    masks = masks_to(make_masks(soft=True), model.embeddings.tokens.weight)
+
+    assert largest_difference(model, masks, make_groups(num_instances)) < 1e-4
+
+
+@pytest.mark.parametrize("closed", ["head_layers", "heads", "feedforward_layers", "intermediate"])
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_skipped_layers_are_skipped_by_both_models(make_model, make_groups, num_instances, closed):
+    model = make_model(num_instances)
+    masks = masks_to(open_masks(model.shape), model.embeddings.tokens.weight)
+    getattr(masks, closed)[1] = 0  # the layer's gate, or all units of an open layer
+
+    assert largest_difference(model, masks, make_groups(num_instances)) < 1e-10
+    shape = compacted_shape(model.shape, masks)
+    is_attention = closed in ("head_layers", "heads")
+    assert shape.head_counts == ((4, 0, 4) if is_attention else (4, 4, 4))
+    assert shape.feedforward_sizes == ((64, 64, 64) if is_attention else (64, 0, 64))
+
+
+def test_a_closed_layer_and_a_layer_of_closed_heads_are_the_same(make_model, make_groups):
+    model, batch = make_model(), make_groups()
+    masks = masks_to(open_masks(model.shape), model.embeddings.tokens.weight)
+    by_layer = replace(masks, head_layers=torch.tensor([1.0, 0.0, 1.0]).double())
+    by_heads = replace(masks, heads=masks.heads * torch.tensor([[1.0], [0.0], [1.0]]))
+
+    assert torch.equal(model(batch, by_layer), model(batch, by_heads))
+
+
+def test_an_encoder_without_any_layer_left_still_equals_the_masked_one(make_model, make_groups):
+    model = make_model(2)
+    masks = masks_to(open_masks(model.shape), model.embeddings.tokens.weight)
+    masks.head_layers.zero_()
+    masks.feedforward_layers.zero_()
+
+    assert largest_difference(model, masks, make_groups(2)) < 1e-10
+    assert compact(model, masks).shape.num_encoder_parameters == 0
+
+
+def test_compaction_leaves_the_dense_model_as_it_was(make_model, make_masks):
+    model = make_model(2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    compact(model, make_masks(soft=True))
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_open_masks_compact_to_the_same_weights(make_model):
+    model = make_model(2)
+    masks = masks_to(open_masks(model.shape), model.embeddings.tokens.weight)
+
+    small = compact(model, masks)
+
+    assert small.shape == model.shape
+    assert all(torch.equal(t, model.state_dict()[k]) for k, t in small.state_dict().items())
+
+
+def test_the_compacted_model_is_smaller_and_in_evaluation_mode(make_model, make_masks):
+    model = make_model(2)
+
+    small = compact(model.train(), make_masks(closed=0.5))
+
+    assert not small.training
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (small, model)]
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_the_demultiplexer_and_the_head_keep_their_dense_width(make_model, make_masks):
+    masks = make_masks(closed=0.5)
+
+    small = compact(make_model(2), masks)
+
+    num_kept = int((masks.hidden != 0).sum())
+    assert small.demux.state.weight.shape == (32, num_kept)
+    assert small.demux.keys.shape == (2, 32)
+    assert small.sequence_head.output.weight.shape == (2, 32)
+
+
+def test_closing_every_hidden_dimension_is_refused(make_model, make_masks):
+    masks = replace(make_masks(), hidden=torch.zeros(32, dtype=torch.float64))
+
+    with pytest.raises(ShapeError, match="close all hidden dimensions"):
+        compact(make_model(), masks)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from trainers.models.encoder import Encoder, masked_layer_norm
+from trainers.models.masks import masks_to, open_masks
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 40), closed=st.floats(0, 0.9))
+def test_masked_layer_norm_equals_the_layer_norm_of_the_sub_vector(seed, size, closed):
+    generator = torch.Generator().manual_seed(seed)
+    norm = nn.LayerNorm(size, eps=1e-12, dtype=torch.float64)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(size, generator=generator))
+        norm.bias.copy_(torch.randn(size, generator=generator))
+    hidden = torch.rand(size, generator=generator, dtype=torch.float64) + 0.1
+    hidden *= torch.rand(size, generator=generator) >= closed
+    hidden[:2] = 0.5
+    x = torch.randn(3, 4, size, generator=generator, dtype=torch.float64) * (hidden != 0)
+    keep = hidden != 0
+
+    normed = masked_layer_norm(x, norm, hidden)
+
+    expected = torch.zeros_like(x)
+    expected[..., keep] = hidden[keep] * nn.functional.layer_norm(
+        x[..., keep], (int(keep.sum()),), norm.weight[keep], norm.bias[keep], 1e-12
+    )
+    torch.testing.assert_close(normed, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_masked_layer_norm_without_an_open_dimension_yields_zeros_not_nan():
+    norm = nn.LayerNorm(4)
+
+    normed = masked_layer_norm(torch.zeros(2, 4), norm, torch.zeros(4))
+
+    assert torch.equal(normed, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("num_instances", [1, 2, 5])
+@pytest.mark.parametrize("embed_mode", ["two_pass", "single_pass"])
+def test_masks_of_ones_change_nothing(make_model, make_groups, num_instances, embed_mode):
+    model = make_model(num_instances, embed_mode=embed_mode)
+    batch = make_groups(num_instances)
+    masks = masks_to(open_masks(model.shape), model.embeddings.tokens.weight)
+
+    torch.testing.assert_close(model(batch, masks), model(batch), atol=1e-12, rtol=0)
+
+
+def test_an_encoder_yields_the_states_after_every_layer(make_model):
+    encoder = make_model().encoder
+    states = torch.randn(2, 5, 32, dtype=torch.float64)
+
+    outputs = encoder(states, None)
+
+    assert len(outputs) == 3
+    assert torch.equal(outputs[1], encoder.layers[1](encoder.layers[0](states, None), None))
+
+
+def test_layers_compacted_away_pass_states_on_unchanged(tiny_shape, make_model):
+    shape = make_model(head_counts=(0, 2, 0), feedforward_sizes=(0, 3, 0)).shape
+    encoder = Encoder(shape).double()
+    states = torch.randn(2, 5, 32, dtype=torch.float64)
+
+    first, second, third = encoder(states, None)
+
+    assert torch.equal(first, states)
+    assert torch.equal(third, second)
+    assert not torch.equal(second, first)
+
+
+def test_padding_positions_do_not_influence_the_others(make_model):
+    encoder = make_model().encoder
+    states = torch.randn(1, 6, 32, dtype=torch.float64)
+    changed = states.clone()
+    changed[:, 4:] += 1.0
+    attend = torch.tensor([[True, True, True, True, False, False]])
+
+    before, after = (encoder(s, attend)[-1][:, :4] for s in (states, changed))
+
+    assert torch.equal(before, after)
+    assert not torch.equal(encoder(states, None)[-1][:, :4], encoder(changed, None)[-1][:, :4])

@@ -1,0 +1,311 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.models.compaction import compact, compacted_shape
+from trainers.models.masks import (
+    LOG_ALPHA_LIMIT,
+    Gates,
+    Lagrangian,
+    Masks,
+    open_masks,
+    open_probability,
+    remaining_parameters,
+    sample_gate,
+)
+
+BERT_BASE = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "dense_hidden_size": 768,
+    "head_size": 64,
+    "head_counts": (12,) * 12,
+    "feedforward_sizes": (3072,) * 12,
+    "dense_num_heads": 12,
+    "dense_feedforward_size": 3072,
+    "max_positions": 512,
+}
+
+
+def counted_weights(model):
+    """Count what the two-dimensional weights of the encoder hold, one tensor after the other."""
+    return sum(p.numel() for p in model.encoder.parameters() if p.ndim == 2)
+
+
+def random_gates(shape, seed, spread=3.0):
+    gates = Gates(shape)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in gates.parameters():
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+    gates.clamp_()
+    return gates
+
+
+# Means and probabilities of the hard-concrete distribution, reference table of section 4.1.
+@pytest.mark.parametrize(
+    ("log_alpha", "probability", "mean"),
+    [
+        (4.605, 0.9980, 0.987),
+        (2.0, 0.973, 0.857),
+        (0.0, 0.832, 0.500),
+        (-1.599, 0.500, 0.19),
+        (-4.605, 0.0471, 0.013),
+    ],
+)
+def test_sampled_gates_have_the_hard_concrete_probability_and_mean(log_alpha, probability, mean):
+    draws = sample_gate(torch.full((100_000,), log_alpha), torch.Generator().manual_seed(0))
+
+    assert float((draws > 0).double().mean()) == pytest.approx(probability, abs=5e-3)
+    assert float(draws.mean()) == pytest.approx(mean, abs=5e-3)
+    assert draws.min() >= 0
+    assert draws.max() <= 1
+
+
+def test_open_probability_is_the_shifted_sigmoid():
+    log_alpha = torch.linspace(-4.6, 4.6, 11, dtype=torch.float64)
+
+    expected = 1 / (1 + torch.exp(-(log_alpha + 1.5986)))
+
+    torch.testing.assert_close(open_probability(log_alpha), expected, atol=1e-5, rtol=0)
+
+
+def test_sampled_gates_carry_gradients_to_their_parameters():
+    log_alpha = torch.zeros(50, requires_grad=True)
+
+    sample_gate(log_alpha, torch.Generator().manual_seed(0)).sum().backward()
+
+    assert (log_alpha.grad > 0).any()
+    assert (log_alpha.grad >= 0).all()
+
+
+def test_new_gates_are_open_with_probability_of_99_percent(tiny_shape):
+    with torch.no_grad():
+        probabilities = Gates(tiny_shape).probabilities()
+
+    for values in vars(probabilities).values():
+        assert values.numpy() == pytest.approx(0.99, abs=1e-3)
+
+
+def test_clamping_keeps_parameters_within_log_100(tiny_shape):
+    gates = random_gates(tiny_shape, seed=0, spread=100.0)
+
+    gates.clamp_()
+
+    largest = max(float(p.detach().abs().max()) for p in gates.parameters())
+    assert largest == pytest.approx(math.log(100)) == LOG_ALPHA_LIMIT
+
+
+def test_the_same_generator_seed_draws_the_same_gates(tiny_shape):
+    gates = random_gates(tiny_shape, seed=1)
+
+    first, second, other = (
+        gates.sample(torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)
+    )
+
+    assert torch.equal(first.intermediate, second.intermediate)
+    assert not torch.equal(first.intermediate, other.intermediate)
+
+
+def test_a_layer_whose_gate_is_zero_is_skipped(tiny_shape):
+    masks = open_masks(tiny_shape)
+    masks.head_layers[1] = 0
+    masks.feedforward_layers[2] = 0
+
+    assert masks.skips_attention.tolist() == [False, True, False]
+    assert masks.skips_feedforward.tolist() == [False, False, True]
+
+
+def test_an_open_layer_without_any_open_unit_is_skipped(tiny_shape):
+    masks = open_masks(tiny_shape)
+    masks.heads[0] = 0
+    masks.intermediate[1] = 0
+    masks.intermediate[2, 1:] = 0
+
+    assert masks.skips_attention.tolist() == [True, False, False]
+    assert masks.skips_feedforward.tolist() == [False, True, False]
+
+
+def test_bert_base_has_84934656_prunable_weights(tiny_shape):
+    shape = replace(tiny_shape, **BERT_BASE)
+
+    assert shape.num_prunable_parameters == 84_934_656
+    assert shape.num_encoder_parameters == 84_934_656
+    assert shape.sparsity == 0.0
+    assert remaining_parameters(open_masks(shape), 64) == 84_934_656
+
+
+def test_the_dense_count_equals_the_matrices_of_the_encoder(tiny_shape, make_model):
+    assert counted_weights(make_model()) == tiny_shape.num_prunable_parameters
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("closed", [0.2, 0.6])
+def test_expected_size_of_binary_gates_equals_the_counted_weights(
+    make_model, make_masks, seed, closed
+):
+    masks = make_masks(seed=seed, closed=closed)
+
+    small = compact(make_model(), masks)
+
+    assert int(remaining_parameters(masks, 8)) == counted_weights(small)
+    assert small.shape.num_encoder_parameters == counted_weights(small)
+
+
+def test_expected_sparsity_is_that_of_the_open_probabilities(tiny_shape):
+    gates = random_gates(tiny_shape, seed=3)
+    with torch.no_grad():
+        p = gates.probabilities()
+
+    remaining = 0.0
+    for layer in range(3):
+        for hidden in p.hidden:
+            heads = p.head_layers[layer] * p.heads[layer].sum() * 4 * 8
+            units = p.feedforward_layers[layer] * p.intermediate[layer].sum() * 2
+            remaining += float(hidden * (heads + units))
+
+    expected = 1 - remaining / tiny_shape.num_prunable_parameters
+    assert float(gates.expected_sparsity().detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_expected_sparsity_is_the_mean_over_sampled_gates(tiny_shape):
+    gates = random_gates(tiny_shape, seed=4, spread=2.0)
+    generator = torch.Generator().manual_seed(0)
+
+    remaining = []
+    for _ in range(400):
+        sampled = vars(gates.sample(generator))
+        is_open = Masks(**{name: (gate > 0).float() for name, gate in sampled.items()})
+        remaining.append(float(remaining_parameters(is_open, 8)))
+
+    mean = 1 - sum(remaining) / len(remaining) / tiny_shape.num_prunable_parameters
+    assert float(gates.expected_sparsity().detach()) == pytest.approx(mean, abs=5e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.floats(0.01, 4.0),
+    sparsity=st.floats(0.0, 0.99),
+)
+def test_final_masks_spend_the_budget_to_within_one_unit(tiny_shape, seed, spread, sparsity):
+    """The bound: fewer weights are left over than one feed-forward unit of the kept width has,
+    unless no kept layer has a closed unit; then fewer than the dearest head or hidden dimension.
+    """
+    gates = random_gates(tiny_shape, seed, spread)
+    budget = (1 - sparsity) * tiny_shape.num_prunable_parameters
+
+    masks = gates.binary_masks(sparsity)
+
+    shape = compacted_shape(tiny_shape, masks)
+    left_over = budget - shape.num_encoder_parameters
+    unit = 2 * shape.hidden_size
+    has_layers = any(shape.feedforward_sizes)
+    kept_layers = [n for n in shape.feedforward_sizes if n or not has_layers]
+    if any(n < 64 for n in kept_layers):
+        limit = unit
+    else:
+        head = 4 * 8 * shape.hidden_size
+        dimension = 4 * 8 * sum(shape.head_counts) + 2 * sum(shape.feedforward_sizes)
+        limit = max(unit, head, dimension)
+    assert -1e-6 <= left_over < limit
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), sparsity=st.floats(0.3, 0.95))
+def test_final_masks_of_a_larger_model_hit_the_sparsity_within_a_thousandth(
+    tiny_shape, seed, sparsity
+):
+    sizes = {"hidden_size": 128, "dense_hidden_size": 128, "head_size": 32}
+    units = {"feedforward_sizes": (512,) * 4, "dense_feedforward_size": 512}
+    shape = replace(tiny_shape, head_counts=(4,) * 4, **sizes, **units)
+
+    masks = random_gates(shape, seed, spread=1.0).binary_masks(sparsity)
+
+    assert compacted_shape(shape, masks).sparsity == pytest.approx(sparsity, abs=1e-3)
+
+
+def test_final_masks_are_binary_and_keep_the_likeliest_units(tiny_shape):
+    gates = Gates(tiny_shape)
+    with torch.no_grad():
+        gates.intermediate[:, ::2] = -3.0
+
+    masks = gates.binary_masks(0.3)
+
+    assert {float(v) for gate in vars(masks).values() for v in gate.flatten()} == {0.0, 1.0}
+    assert masks.hidden.all()
+    assert masks.heads.all()
+    assert masks.intermediate[:, 1::2].sum() > masks.intermediate[:, ::2].sum()
+
+
+def test_requesting_nothing_keeps_everything(tiny_shape):
+    masks = random_gates(tiny_shape, seed=5).binary_masks(0.0)
+
+    assert all(gate.all() for gate in vars(masks).values())
+
+
+def test_final_masks_keep_a_hidden_dimension_even_if_those_are_the_least_likely(tiny_shape):
+    gates = Gates(tiny_shape)
+    with torch.no_grad():
+        gates.hidden.fill_(-4.0)
+
+    masks = gates.binary_masks(0.99)
+
+    shape = compacted_shape(tiny_shape, masks)
+    assert shape.hidden_size >= 1
+    assert shape.sparsity >= 0.99
+
+
+def test_the_multipliers_rise_with_too_much_sparsity_and_fall_with_too_little():
+    multipliers = {}
+    for sparsity in (0.3, 0.7):
+        lagrangian = Lagrangian()
+        ascent = torch.optim.Adam(lagrangian.parameters(), lr=0.1, maximize=True)
+        lagrangian(torch.tensor(sparsity), 0.5).backward()
+        gradient = float(lagrangian.linear.grad)
+        ascent.step()
+        multipliers[sparsity] = float(lagrangian.linear.detach())
+        assert gradient == pytest.approx(sparsity - 0.5)
+
+    assert multipliers[0.3] < 0 < multipliers[0.7]
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+def test_the_penalty_pushes_the_gates_towards_the_target(tiny_shape, sparsity):
+    gates, lagrangian = Gates(tiny_shape), Lagrangian()
+    with torch.no_grad():
+        gates.intermediate.fill_(0.0 if sparsity < 0.5 else -4.0)
+        gates.heads.fill_(0.0 if sparsity < 0.5 else -1.0)
+        before = float(gates.expected_sparsity())
+        lagrangian.linear.fill_(before - 0.5)
+    assert (before < 0.5) == (sparsity < 0.5)
+
+    lagrangian(gates.expected_sparsity(), 0.5).backward()
+    torch.optim.SGD(gates.parameters(), lr=10.0).step()
+
+    after = float(gates.expected_sparsity().detach())
+    assert abs(after - 0.5) < abs(before - 0.5)
+
+
+@pytest.mark.parametrize(("start", "target"), [(2.94, 0.6), (2.94, 0.9), (-1.0, 0.6), (-3.0, 0.3)])
+def test_the_lagrangian_converges_to_the_target_from_both_sides(tiny_shape, start, target):
+    gates, lagrangian = random_gates(tiny_shape, seed=0, spread=0.01), Lagrangian()
+    with torch.no_grad():
+        for parameter in gates.parameters():
+            parameter.add_(start)
+    descent = torch.optim.Adam(gates.parameters(), lr=0.1)
+    ascent = torch.optim.Adam(lagrangian.parameters(), lr=0.1, maximize=True)
+
+    for _ in range(450):
+        task = 0.01 * sum((p - 2.0).square().mean() for p in gates.parameters())
+        (task + lagrangian(gates.expected_sparsity(), target)).backward()
+        for optimizer in (descent, ascent):
+            optimizer.step()
+            optimizer.zero_grad()
+        gates.clamp_()
+
+    assert float(gates.expected_sparsity().detach()) == pytest.approx(target, abs=5e-3)

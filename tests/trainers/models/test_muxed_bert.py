@@ -1,0 +1,204 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.errors import ShapeError
+from trainers.models import muxed_bert
+from trainers.models.muxed_bert import Batch
+
+
+def with_padding_columns(batch, num_columns):
+    """Append columns that are padding in every instance."""
+    return Batch(*(torch.nn.functional.pad(t, (0, num_columns)) for t in vars(batch).values()))
+
+
+def with_other_instance(batch, group, instance):
+    """Replace one instance of one group by other tokens."""
+    ids = batch.input_ids.clone()
+    ids[group, instance] = (ids[group, instance] * 7 + 11) % 95 + 5
+    return replace(batch, input_ids=ids)
+
+
+@pytest.mark.parametrize("embed_mode", ["two_pass", "single_pass"])
+@pytest.mark.parametrize("num_instances", [1, 2, 5])
+def test_every_instance_gets_its_logits(make_model, make_groups, num_instances, embed_mode):
+    model = make_model(num_instances, embed_mode=embed_mode, num_classes=3)
+
+    assert model(make_groups(num_instances)).shape == (3, num_instances, 3)
+
+
+@pytest.mark.parametrize("embed_mode", ["two_pass", "single_pass"])
+def test_permuting_instances_with_both_their_keys_permutes_the_logits(
+    make_model, make_groups, embed_mode
+):
+    model, batch = make_model(5, embed_mode=embed_mode), make_groups(5)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    moved = Batch(*(t[:, order] for t in vars(batch).values()))
+    before, without_keys = model(batch), model(moved)
+
+    with torch.no_grad():
+        for keys in (model.embeddings.mux.keys, model.demux.keys):
+            keys.copy_(keys[order])
+
+    torch.testing.assert_close(model(moved), before[:, order], atol=1e-10, rtol=0)
+    assert not torch.allclose(without_keys, before[:, order], atol=1e-4)
+
+
+@pytest.mark.parametrize("mask_mode", ["union", "none"])
+def test_an_instance_influences_its_own_group_only(make_model, make_groups, mask_mode):
+    model, batch = make_model(2, mask_mode=mask_mode), make_groups(2)
+
+    before, after = model(batch), model(with_other_instance(batch, group=1, instance=0))
+
+    changed = (before != after).any(dim=-1)  # (B, N)
+    assert changed.tolist() == [[False, False], [True, True], [False, False]]
+
+
+def test_a_group_s_logits_do_not_depend_on_the_other_groups_of_the_batch(make_model, make_groups):
+    model, batch = make_model(2), make_groups(2, num_groups=4)
+
+    alone = [model(Batch(*(t[g : g + 1] for t in vars(batch).values()))) for g in range(4)]
+
+    torch.testing.assert_close(torch.cat(alone), model(batch), atol=1e-10, rtol=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    num_columns=st.integers(1, 6),
+    num_instances=st.sampled_from([1, 2, 5]),
+    embed_mode=st.sampled_from(["two_pass", "single_pass"]),
+    seed=st.integers(0, 1000),
+)
+def test_columns_of_padding_change_nothing_under_the_union_mask(
+    make_model, make_groups, num_columns, num_instances, embed_mode, seed
+):
+    model = make_model(num_instances, embed_mode=embed_mode)
+    batch = make_groups(num_instances, seed=seed)
+
+    padded = model(with_padding_columns(batch, num_columns))
+
+    torch.testing.assert_close(padded, model(batch), atol=1e-10, rtol=0)
+
+
+def test_columns_of_padding_do_change_logits_without_a_mask(make_model, make_groups):
+    model, batch = make_model(2, mask_mode="none"), make_groups(2)
+
+    padded = model(with_padding_columns(batch, 4))
+
+    assert not torch.allclose(padded, model(batch), atol=1e-4)
+
+
+def test_the_plain_model_masks_padding_even_if_multiplexed_ones_would_not(make_model, make_groups):
+    model, batch = make_model(1, mask_mode="none"), make_groups()
+
+    padded = model(with_padding_columns(batch, 4))
+
+    torch.testing.assert_close(padded, model(batch), atol=1e-10, rtol=0)
+
+
+def test_the_two_ways_to_embed_are_different_models(make_model, make_groups):
+    weights = make_model(2, embed_mode="two_pass").state_dict()
+    other = make_model(2, embed_mode="single_pass")
+
+    other.load_state_dict(weights)
+
+    batch = make_groups(2)
+    two_pass = make_model(2, embed_mode="two_pass")(batch)
+    assert not torch.allclose(other(batch), two_pass, atol=1e-4)
+
+
+def test_two_passes_apply_the_embedding_block_to_each_sequence_and_to_the_mixture(
+    make_model, make_groups
+):
+    embeddings, batch = make_model(2).embeddings, make_groups(2)
+
+    mixed = embeddings(batch, None)
+
+    positions = embeddings.positions.weight[:9]
+    each = [
+        embeddings.norm(
+            embeddings.tokens(batch.input_ids[:, i])
+            + embeddings.token_types(batch.token_type_ids[:, i])
+            + positions
+        )
+        for i in range(2)
+    ]
+    mean = (embeddings.mux.keys[0] * each[0] + embeddings.mux.keys[1] * each[1]) / 2
+    expected = embeddings.norm(mean + positions + embeddings.token_types.weight[0])
+    torch.testing.assert_close(mixed, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("num_instances", [2, 5])
+def test_the_folded_table_of_inference_equals_the_path_of_training(
+    make_model, make_groups, num_instances
+):
+    model = make_model(num_instances, dtype=torch.float32, embed_mode="single_pass")
+    batch = make_groups(num_instances)
+
+    with torch.no_grad():
+        folded = model(batch)
+
+    assert model.embeddings._folded is not None
+    torch.testing.assert_close(folded, model(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_a_table_too_large_to_fold_is_never_built(make_model, make_groups, monkeypatch):
+    monkeypatch.setattr(muxed_bert, "LARGEST_FOLDED_TABLE", 2 * 100 * 32 - 1)
+    model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
+
+    with torch.no_grad():
+        logits = model(batch)
+
+    assert model.embeddings._folded is None
+    torch.testing.assert_close(logits, model(batch), atol=1e-12, rtol=0)
+
+
+def test_new_weights_are_used_after_a_table_was_folded(make_model, make_groups):
+    model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
+    other = make_model(2, seed=1, embed_mode="single_pass")
+    with torch.no_grad():
+        model(batch)
+
+    model.load_state_dict(other.state_dict())
+
+    with torch.no_grad():
+        assert torch.equal(model(batch), other(batch))
+
+
+def test_training_after_inference_uses_the_trained_weights(make_model, make_groups):
+    model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
+    with torch.no_grad():
+        before = model(batch)
+    model.train()
+    with torch.no_grad():
+        model.embeddings.tokens.weight.add_(torch.randn_like(model.embeddings.tokens.weight))
+
+    with torch.no_grad():
+        after = model.eval()(batch)
+
+    assert not torch.allclose(after, before, atol=1e-4)
+    torch.testing.assert_close(after, model(batch), atol=1e-10, rtol=0)
+
+
+def test_groups_of_one_hold_the_same_sequences_in_order(make_groups):
+    batch = make_groups(5)
+
+    single = batch.as_single()
+
+    assert single.input_ids.shape == (15, 1, 9)
+    assert torch.equal(single.input_ids[7, 0], batch.input_ids[1, 2])
+    assert torch.equal(single.attention_mask[7, 0], batch.attention_mask[1, 2])
+    assert torch.equal(single.token_type_ids[7, 0], batch.token_type_ids[1, 2])
+
+
+def test_a_batch_of_another_width_is_refused(make_model, make_groups):
+    with pytest.raises(ShapeError, match="multiplexes 2 instances, got 5"):
+        make_model(2)(make_groups(5))
+
+
+def test_sequences_longer_than_the_position_table_are_refused(make_model, make_groups):
+    with pytest.raises(ShapeError, match="at most 16 tokens, got 17"):
+        make_model(2)(make_groups(2, length=17))
