@@ -118,13 +118,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Database:
     file = _sqlite_file(parsed)
     place = f"`{file}`" if file else f"`{_masked(parsed)}`"
     is_new = file is not None and not file.exists()
-    if must_exist and is_new:
-        raise StorageError(
-            f"There is no database at {place}. Run `autoprumux search` first, or name another "
-            "with `--storage`."
-        )
-    if file is not None and is_new and not file.absolute().parent.is_dir():
-        raise StorageError(f"{place} cannot be made: there is no folder `{file.parent}`.")
+    _require_usable_file(file, place, must_exist=must_exist)
     database = Database(url=_masked(parsed), engine=_make_engine(parsed), place=place)
     try:
         _prepare(database, must_exist=must_exist)
@@ -163,6 +157,20 @@ def _parse(url: str) -> URL:
 
 def _sqlite_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _require_usable_file(file: Path | None, place: str, *, must_exist: bool) -> None:
+    if file is None:
+        return
+    if file.is_dir():
+        raise StorageError(f"{place} is a folder; `--storage` needs the path of a file.")
+    if must_exist and not file.exists():
+        raise StorageError(
+            f"There is no database at {place}. Run `autoprumux search` first, or name another "
+            "with `--storage`."
+        )
+    if not file.absolute().parent.is_dir():
+        raise StorageError(f"{place} cannot be made: there is no folder `{file.parent}`.")
 
 
 def _masked(url: URL) -> str:
