@@ -3,7 +3,10 @@
 For a candidate with speed-up S and accuracy loss L (both uncertain, see `surrogates.performance`)
 and the verified best speed-up v(b) within each budget b:
 
-    gain = mean over b of  P(L <= b) * E[max(S - v(b), 0)]        score = gain / minutes
+    gain = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]        score = gain / minutes
+
+The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
+hardly possible model of 30 times its speed hides a likely one of 3 times.
 """
 
 import math
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprumux.records import Candidate, Choice, Measurement
-from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction
+from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction, normal_cdf
 
 NEAR_TIE = 0.05
 """Scores that differ by at most this share count as equal, so that the noise of a throughput
@@ -58,14 +61,18 @@ def rank_by_score(
     loosest = max(budgets)
 
     def propose(candidate: Candidate, prediction: PerformancePrediction) -> Proposal:
-        gain, cost = model.expected_gain(candidate, budgets, bests), minutes(candidate)
+        gains = [
+            model.chance_within(candidate, budget) * expected_log_gain(prediction, best)
+            for budget, best in zip(budgets, bests, strict=True)
+        ]
+        gain, cost = sum(gains) / len(gains), minutes(candidate)
         chance = model.chance_within(candidate, loosest)
         choice = Choice(
             reason=f"chance {chance:.2f} to meet {100 * loosest:.1f} points, "
-            f"gain {gain:.2f}x, about {cost:.1f} min",
+            f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
             chance=chance,
             expected_speedup=prediction.speedup,
-            expected_gain=gain,
+            expected_gain=math.exp(gain),
             predicted_minutes=cost,
             score=gain / cost,
         )
@@ -94,12 +101,18 @@ def chance_to_beat(
     return max(chances(), default=0.0)
 
 
+def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
+    """Yield E[max(log(S / best), 0)] of a lognormal speed-up S (Jones et al. 1998, eq. 15)."""
+    margin, std = math.log(prediction.speedup / best), prediction.log_speedup_std
+    if std <= 0:
+        return max(margin, 0.0)
+    density = math.exp(-((margin / std) ** 2) / 2) / math.sqrt(2 * math.pi)
+    return max(0.0, margin * normal_cdf(margin, std) + std * density)
+
+
 def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
     """Yield the probability that the lognormal speed-up of `prediction` is above `speedup`."""
-    margin = math.log(prediction.speedup / speedup)
-    if prediction.log_speedup_std <= 0:
-        return float(margin > 0)
-    return math.erfc(-margin / (prediction.log_speedup_std * math.sqrt(2))) / 2
+    return normal_cdf(math.log(prediction.speedup / speedup), prediction.log_speedup_std)
 
 
 def _sort(proposals: Iterable[Proposal]) -> list[Proposal]:

@@ -1,0 +1,159 @@
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoprumux.evaluators.synthetic import DEFAULT_GRID, SyntheticEvaluator
+from autoprumux.records import Candidate, Measurement
+from autoprumux.search.acquisition import (
+    NEAR_TIE,
+    Proposal,
+    chance_above,
+    chance_to_beat,
+    expected_log_gain,
+    rank_by_score,
+    verified_best,
+)
+from autoprumux.surrogates.performance import PerformanceModel
+
+BASELINE = Candidate(1, 0.0)
+
+
+def measure(*candidates: Candidate) -> dict[Candidate, Measurement]:
+    evaluator = SyntheticEvaluator()
+    return {c: evaluator.evaluate(c, 0, lambda *_: None) for c in candidates}
+
+
+def fit(
+    measured: dict[Candidate, Measurement], failed: Sequence[Candidate] = ()
+) -> PerformanceModel:
+    return PerformanceModel.from_measured(measured, failed, DEFAULT_GRID)
+
+
+MEASURED = measure(BASELINE, Candidate(2, 0.0), Candidate(1, 0.9), Candidate(5, 0.8))
+FREE = [c for c in DEFAULT_GRID if c not in MEASURED]
+
+
+def rank(
+    budgets: tuple[float, ...] = (0.02,),
+    minutes: Callable[[Candidate], float] = lambda _: 1.0,
+) -> list[Proposal]:
+    return rank_by_score(fit(MEASURED), MEASURED, FREE, budgets, minutes)
+
+
+def score(proposal: Proposal) -> float:
+    assert proposal.choice.score is not None
+    return proposal.choice.score
+
+
+def test_verified_best_is_the_fastest_within_the_budget() -> None:
+    assert verified_best(MEASURED, 0.0) == 1.0
+    assert verified_best(MEASURED, 0.02) == MEASURED[Candidate(2, 0.0)].speedup
+    assert verified_best(MEASURED, 0.5) == MEASURED[Candidate(5, 0.8)].speedup
+
+
+def test_loss_on_the_border_of_the_budget_is_within() -> None:
+    faster = replace(MEASURED[Candidate(2, 0.0)], accuracy=0.90)
+    measured = {BASELINE: replace(MEASURED[BASELINE], accuracy=0.91), Candidate(2, 0.0): faster}
+
+    assert verified_best(measured, 0.01) == faster.speedup
+
+
+def test_every_free_candidate_is_ranked_once_by_falling_score() -> None:
+    ranked = rank()
+
+    assert sorted(p.candidate for p in ranked) == sorted(FREE)
+    for before, after in zip(ranked, ranked[1:], strict=False):
+        assert score(after) <= score(before) / (1 - NEAR_TIE)
+
+
+def test_near_ties_go_to_the_smaller_candidate() -> None:
+    ranked = rank()
+
+    for before, after in zip(ranked, ranked[1:], strict=False):
+        if before.candidate > after.candidate:
+            assert score(after) < score(before)
+
+
+def test_score_is_the_gain_per_minute() -> None:
+    one = {p.candidate: score(p) for p in rank()}
+    four = {p.candidate: score(p) for p in rank(minutes=lambda _: 4.0)}
+
+    assert all(four[c] == pytest.approx(one[c] / 4) for c in FREE)
+
+
+def test_dear_candidate_comes_later() -> None:
+    first = rank()[0].candidate
+
+    dearer = rank(minutes=lambda c: 100.0 if c == first else 1.0)
+
+    assert dearer[0].candidate != first
+
+
+def test_gain_of_several_budgets_is_their_geometric_mean() -> None:
+    gains = [
+        {p.candidate: math.log(p.choice.expected_gain or 0) for p in rank(budgets)}
+        for budgets in ((0.01,), (0.05,), (0.01, 0.05))
+    ]
+
+    tight, loose, both = gains
+    assert all(both[c] == pytest.approx((tight[c] + loose[c]) / 2) for c in FREE)
+
+
+def test_reason_names_chance_budget_gain_and_minutes() -> None:
+    choice = rank((0.01, 0.05), lambda _: 1.25)[0].choice
+
+    assert choice.chance is not None
+    assert choice.reason.startswith(f"chance {choice.chance:.2f} to meet 5.0 points, gain ")
+    assert choice.reason.endswith("x, about 1.2 min")
+
+
+@pytest.mark.parametrize("best", [1.0, 3.0, 20.0])
+def test_expected_log_gain_equals_a_simulation(best: float) -> None:
+    prediction = fit(MEASURED).predict([Candidate(2, 0.9)])[0]
+    draws = np.random.default_rng(0).normal(
+        math.log(prediction.speedup), prediction.log_speedup_std, 400_000
+    )
+
+    gain = expected_log_gain(prediction, best)
+
+    simulated = np.maximum(draws - math.log(best), 0.0).mean()
+    assert gain == pytest.approx(simulated, rel=0.02, abs=1e-3)
+
+
+def test_certain_speedup_gains_exactly_its_ratio() -> None:
+    prediction = replace(
+        fit(MEASURED).predict([Candidate(2, 0.9)])[0], speedup=6.0, log_speedup_std=0.0
+    )
+
+    assert expected_log_gain(prediction, 3.0) == pytest.approx(math.log(2))
+    assert expected_log_gain(prediction, 7.0) == 0.0
+    assert chance_above(prediction, 7.0) == 0.0
+
+
+def test_chance_to_beat_falls_as_the_best_candidates_are_measured() -> None:
+    optimum = SyntheticEvaluator().optimum(0.02)
+    known = MEASURED | measure(optimum)
+
+    before = chance_to_beat(fit(MEASURED), MEASURED, FREE, (0.02,), 0.05)
+    after = chance_to_beat(fit(known), known, [c for c in FREE if c != optimum], (0.02,), 0.05)
+
+    assert 0.0 < after < before <= 1.0
+
+
+def test_nothing_left_to_try_has_no_chance() -> None:
+    assert chance_to_beat(fit(MEASURED), MEASURED, [], (0.02,), 0.05) == 0.0
+
+
+def test_candidate_beyond_a_telling_failure_scores_less() -> None:
+    beyond = Candidate(10, 0.95)
+    models = (fit(MEASURED), fit(MEASURED, [Candidate(5, 0.9)]))
+
+    before, after = (
+        score(rank_by_score(model, MEASURED, [beyond], (0.1,), lambda _: 1.0)[0])
+        for model in models
+    )
+
+    assert after < before / 2
