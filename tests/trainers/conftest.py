@@ -108,7 +108,8 @@ def make_encoded() -> Callable[..., Encoded]:
         lengths = rng.integers(3, length + 1, num_examples)
         is_real = np.arange(length) < lengths[:, None]
         ids = rng.integers(5, 100, (num_examples, length)) * is_real
-        ids[:, 0] = 2
+        ids[:, 0] = 2  # [CLS]
+        ids[np.arange(num_examples), lengths - 1] = 3  # [SEP]
         types = (np.arange(length) >= lengths[:, None] // 2) & is_real
         return Encoded(ids, lengths, types.astype(np.int64), ids[:, 1] % 2)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.resources import files
@@ -85,12 +86,17 @@ def load_weights(model: MuxedBert, tensors: Mapping[str, Tensor], origin: Path) 
     """Copy weights into a model.
 
     Raises:
-        CheckpointError: If names or shapes differ; lists them.
+        CheckpointError: If names or shapes differ; lists the first of them.
     """
     try:
         model.load_state_dict({name: t.float() for name, t in tensors.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"The weights in `{origin}` do not fit: {error}") from error
+        raise CheckpointError(f"The weights in `{origin}` do not fit: {shorten(error)}") from error
+
+
+def shorten(error: Exception) -> str:
+    """Yield the message of torch about names and shapes on one line, its end left out."""
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 def load_tokenizer(source: str) -> Tokenizer:

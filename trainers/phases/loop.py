@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from trainers.config import PhaseConfig
 from trainers.errors import CheckpointError, DivergedError
-from trainers.models.checkpoints import read_tensors, save_tensors
+from trainers.models.checkpoints import read_tensors, save_tensors, shorten
 from trainers.results import HistoryPoint, PhaseResult
 
 Report = Callable[[str, float, int], None]
@@ -204,7 +204,7 @@ def _restore(program: Program, path: Path) -> _Progress:
             _restore_optimizer(optimizer, _below(tensors, f"optimizer.{name}."))
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"The unfinished phase in `{path}` does not fit: {error}; delete that file."
+            f"The unfinished phase in `{path}` does not fit ({shorten(error)}); delete that file."
         ) from error
     best = _below(tensors, "best.") or None
     return _Progress(
