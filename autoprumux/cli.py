@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,9 @@ def _configure_logging(is_verbose: bool) -> None:
     )
     for package in ("autoprumux", "trainers"):
         logging.getLogger(package).setLevel(logging.DEBUG if is_verbose else logging.WARNING)
+    if not is_verbose:  # these libraries read it when they are imported, and set their own level
+        for library in ("HF_HUB", "TRANSFORMERS", "DATASETS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
 
 
 def _print_version(is_wanted: bool) -> None:

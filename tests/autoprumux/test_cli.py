@@ -1,13 +1,17 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
 from autoprumux.cli import app
@@ -16,6 +20,7 @@ from autoprumux.evaluators.synthetic import SyntheticEvaluator
 
 SEARCH = ["search", "--storage", "sqlite:///study.db"]
 QUERY = ["query", "--storage", "sqlite:///study.db"]
+FINISHED = [*SEARCH, "--budget", "1,3", "--max-trials", "6"]
 
 
 class BuiltinEvaluator(SyntheticEvaluator):
@@ -46,6 +51,38 @@ def evaluators(monkeypatch):
         sys.modules, "autoprumux.evaluators.trained", SimpleNamespace(TrainedEvaluator=make)
     )
     return made
+
+
+@pytest.fixture(scope="module")
+def finished_database(tmp_path_factory) -> Path:
+    """The database of a finished search of six trials for the budgets 1 and 3."""
+    path = tmp_path_factory.mktemp("finished") / "study.db"
+    with pytest.MonkeyPatch.context() as patch:
+        fake = SimpleNamespace(TrainedEvaluator=lambda *_: BuiltinEvaluator())
+        patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
+        result = run([*FINISHED[:1], "--storage", f"sqlite:///{path}", *FINISHED[3:]])
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+@pytest.fixture
+def finished(folder, finished_database) -> Path:
+    """A copy of it in the working directory."""
+    return shutil.copy(finished_database, folder / "study.db")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No SQLite file grows while the block runs."""
+
+    def on_connect(connection, _):
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size
+
+    event.listen(Engine, "connect", on_connect)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", on_connect)
 
 
 def run(arguments: list[str]):
@@ -208,8 +245,9 @@ def test_a_search_leaves_its_answer_on_stdout_and_its_trials_on_stderr():
     assert "autoprumux query --storage sqlite:///study.db --study qnli-embedded" in result.stdout
 
 
+@pytest.mark.usefixtures("finished")
 def test_the_answer_of_a_search_is_the_one_that_a_query_gives():
-    searched = run([*SEARCH, "--budget", "1,3", "--max-trials", "6", "--json"])
+    searched = run([*FINISHED, "--json"])
     queried = run([*QUERY, "--task", "qnli", "--json"])
 
     assert searched.exit_code == queried.exit_code == 0
@@ -220,29 +258,27 @@ def test_the_answer_of_a_search_is_the_one_that_a_query_gives():
     assert [answer["budget"] for answer in answers] == [0.01, 0.03]
 
 
-def test_the_same_command_again_trains_nothing_more(evaluators):
-    command = [*SEARCH, "--max-trials", "6"]
-    first = run(command)
+@pytest.mark.usefixtures("finished")
+def test_the_same_command_again_trains_nothing_more(monkeypatch):
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", None)
 
-    again = run(command)
+    again = run(FINISHED)
 
     assert again.exit_code == 0
     assert "  accuracy " not in again.stderr
-    assert again.stdout == first.stdout
+    assert "6 of 36 candidates tried" in again.stdout
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_changed_recipe_is_refused_and_the_change_named():
-    run([*SEARCH, "--max-trials", "2"])
-
-    result = run([*SEARCH, "--max-trials", "2", "--set", "trainer.finetune.num_updates=300"])
+    result = run([*FINISHED, "--set", "trainer.finetune.num_updates=300"])
 
     assert result.exit_code == 1
     assert "`trainer.finetune.num_updates`: stored 400, now 300" in result.stderr
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_query_answers_every_budget_of_a_range():
-    run([*SEARCH, "--max-trials", "6"])
-
     result = run([*QUERY, "--budget", "0:10:0.5", "--json"])
 
     answers = json.loads(result.stdout)
@@ -253,8 +289,8 @@ def test_a_query_answers_every_budget_of_a_range():
         assert answer["best"]["accuracy_loss"] <= answer["budget"] + 1e-9
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_query_needs_neither_torch_nor_optuna():
-    run([*SEARCH, "--max-trials", "3"])
     code = (
         "import sys\n"
         "from autoprumux.cli import app\n"
@@ -267,14 +303,31 @@ def test_a_query_needs_neither_torch_nor_optuna():
     assert found.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize("arguments", [["--task", "sst2"], ["--study", "nix"]])
 def test_an_unknown_study_is_refused_with_those_that_there_are(arguments):
-    run([*SEARCH, "--max-trials", "1"])
-
     result = run([*QUERY, *arguments])
 
     assert result.exit_code == 1
     assert "qnli-embedded" in result.stderr
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_full_disk_ends_the_search_with_a_sentence_and_the_next_one_goes_on():
+    command = [*SEARCH, "--budget", "1,3", "--max-trials", "36", "--set", "search.stop_gain=0"]
+
+    with full_disk():
+        stopped = run(command)
+        queried = run(QUERY)
+
+    assert stopped.exit_code == 1
+    assert "Traceback" not in stopped.stderr
+    assert "error: There is no space left to write `study.db`" in stopped.stderr
+    assert queried.exit_code == 0
+    num_before = 6 + stopped.stderr.count("  accuracy ")
+    resumed = run([*command, "--max-trials", str(num_before + 1)])
+    assert resumed.exit_code == 0
+    assert f"{num_before + 1} of 36 candidates tried" in resumed.stdout
 
 
 def test_a_query_without_a_database_makes_none(folder):
@@ -286,9 +339,8 @@ def test_a_query_without_a_database_makes_none(folder):
 
 
 @pytest.mark.parametrize("command", [SEARCH, QUERY])
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(folder, command):
-    run([*SEARCH, "--max-trials", "1"])
-    with sqlite3.connect(folder / "study.db") as connection:
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(finished, command):
+    with sqlite3.connect(finished) as connection:
         connection.execute("UPDATE prumux_schema_version SET version = version + 1")
     connection.close()
 
