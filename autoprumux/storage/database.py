@@ -1,5 +1,6 @@
 """From a storage URL to an engine whose schema is this program's, and to Optuna's storage."""
 
+import contextlib
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoprumux.errors import StorageError
@@ -79,23 +80,28 @@ class Database:
             StorageError: If Optuna cannot use the database.
         """
         from optuna.exceptions import StorageInternalError
-        from optuna.storages import RDBStorage
 
-        url = self.engine.url.render_as_string(hide_password=False)
-        escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
-        for attempt in range(_RETRIES):
-            try:
-                return RDBStorage(escaped, engine_kwargs=_engine_options(self.engine.url))
-            except (OperationalError, ProgrammingError, StorageInternalError) as error:
-                # Two workers that make Optuna's tables at once: the slower one finds them there.
-                if attempt == _RETRIES - 1:
-                    raise StorageError(f"{self.place} cannot hold Optuna's tables.") from error
-                time.sleep(_RETRY_PAUSE_S)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        try:
+            with self._errors_in_sentences():
+                for _ in range(_RETRIES):
+                    # Workers that make Optuna's tables at once collide; a slower one finds them.
+                    with contextlib.suppress(DBAPIError, StorageInternalError):
+                        return self._make_optuna_storage()
+                    time.sleep(_RETRY_PAUSE_S)
+                return self._make_optuna_storage()
+        except (StorageInternalError, RuntimeError) as error:
+            raise StorageError(f"{self.place} cannot be used by Optuna: {error}") from error
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _make_optuna_storage(self) -> "RDBStorage":
+        from optuna.storages import RDBStorage
+
+        url = self.engine.url.render_as_string(hide_password=False)
+        escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
+        return RDBStorage(escaped, engine_kwargs=_engine_options(self.engine.url))
 
     def _errors_in_sentences(self) -> AbstractContextManager[None]:
         return storage_errors(self.place, _secrets(self.engine.url))

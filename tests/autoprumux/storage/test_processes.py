@@ -61,10 +61,10 @@ import sys, time
 from autoprumux.storage.database import open_database
 from autoprumux.storage.repository import Repository
 
-started = time.perf_counter()
+started = time.process_time()
 database = open_database(sys.argv[1], must_exist=True)
 study = Repository(database).load_study()
-elapsed = time.perf_counter() - started
+elapsed = time.process_time() - started
 heavy = {"optuna", "torch", "transformers", "pandas", "scipy", "sklearn", "alembic", "numpy"}
 print(elapsed, len(study.trials), *sorted(heavy & sys.modules.keys()))
 """
@@ -91,7 +91,7 @@ def race(script: str, url: str, folder: Path, num_processes: int) -> list[str]:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command in commands
     ]
-    results = [process.communicate(timeout=120) for process in processes]
+    results = [process.communicate(timeout=600) for process in processes]
     assert [errors for _, errors in results] == [""] * num_processes
     return [printed for printed, _ in results]
 
@@ -113,12 +113,12 @@ def test_processes_that_race_for_candidates_share_them_without_duplicates(
 def test_processes_that_race_to_make_optunas_tables_all_find_them(
     storage_url: str, tmp_path: Path
 ) -> None:
-    race(OPTUNA_RACE, storage_url, tmp_path / "ready", 2)
+    race(OPTUNA_RACE, storage_url, tmp_path / "ready", 3)
 
     database = open_database(storage_url)
     storage = database.optuna_storage()
     trials = storage.get_all_trials(storage.get_study_id_from_name("race"))
-    assert len({trial.number for trial in trials}) == 10
+    assert len({trial.number for trial in trials}) == 15
     storage.engine.dispose()
     database.close()
 
@@ -133,7 +133,7 @@ def test_killed_writer_leaves_the_trial_running(storage_url: str, tmp_path: Path
     )
     database = open_database(storage_url)
     repository = Repository(database)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if repository.list_studies() and repository.load_study("race").trials:
             break

@@ -1,8 +1,8 @@
+import itertools
 import math
-import tempfile
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +83,35 @@ measurements = st.builds(
 )
 
 
+SHARED_STUDY = StudyRecord(
+    name="shared",
+    task="qnli",
+    config={},
+    config_hash="",
+    data_fingerprint="",
+    seed=0,
+    budgets=(),
+)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One database for all examples of a property, since making one takes longest."""
+
+    repository: Repository
+    numbers: Iterator[int]
+    """Trial numbers not used yet."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('shared')}/a.db")
+    repository = Repository(database)
+    repository.save_study(SHARED_STUDY)
+    yield Shared(repository, itertools.count())
+    database.close()
+
+
 @pytest.fixture
 def started(repository: Repository, demo_study: StudyRecord) -> Repository:
     """Repository with the demo study, whose trial 0 runs."""
@@ -101,31 +130,17 @@ def test_study_comes_back_as_it_was_saved(
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(measurement=measurements)
-def test_measurement_comes_back_bit_by_bit(measurement: Measurement) -> None:
-    study = StudyRecord(
-        name="a",
-        task="qnli",
-        config={},
-        config_hash="",
-        data_fingerprint="",
-        seed=0,
-        budgets=(),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        database = open_database(f"sqlite:///{Path(folder) / 'a.db'}")
-        repository = Repository(database)
-        repository.save_study(study)
-        repository.save_start("a", 3, CANDIDATE, 0, CHOICE)
+def test_measurement_comes_back_bit_by_bit(shared: Shared, measurement: Measurement) -> None:
+    repository, number = shared.repository, next(shared.numbers)
+    repository.save_start("shared", number, CANDIDATE, 0, CHOICE)
 
-        repository.save_measurement("a", 3, measurement)
-        repository.save_measurement("a", 3, measurement)
-        loaded = repository.load_study("a").trials[0].measurement
-        database.close()
+    repository.save_measurement("shared", number, measurement)
+    repository.save_measurement("shared", number, measurement)
 
-    assert loaded == measurement
+    assert repository.load_study("shared").trials[-1].measurement == measurement
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     reason=texts,
     numbers=st.lists(st.none() | floats, min_size=5, max_size=5),
@@ -134,6 +149,7 @@ def test_measurement_comes_back_bit_by_bit(measurement: Measurement) -> None:
     last_accuracy=st.none() | floats,
 )
 def test_choice_budgets_and_failure_come_back_bit_by_bit(
+    shared: Shared,
     reason: str,
     numbers: list[float | None],
     budgets: tuple[float, ...],
@@ -143,30 +159,27 @@ def test_choice_budgets_and_failure_come_back_bit_by_bit(
     names = ("chance", "expected_speedup", "expected_gain", "predicted_minutes", "score")
     choice = Choice(reason=reason, **dict(zip(names, numbers, strict=True)))
     failure = Failure(cause=cause, message=reason, last_accuracy=last_accuracy)
-    study = StudyRecord(
-        name="a", task="b", config={}, config_hash="", data_fingerprint="", seed=0, budgets=budgets
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        database = open_database(f"sqlite:///{Path(folder) / 'a.db'}")
-        repository = Repository(database)
-        repository.save_study(study)
-        repository.save_start("a", 0, CANDIDATE, 0, choice)
-        repository.save_failure("a", 0, failure)
+    repository, number = shared.repository, next(shared.numbers)
 
-        loaded = repository.load_study("a")
-        database.close()
+    repository.save_study(replace(SHARED_STUDY, budgets=budgets))
+    repository.save_start("shared", number, CANDIDATE, 0, choice)
+    repository.save_failure("shared", number, failure)
 
-    assert (loaded.budgets, loaded.trials[0].choice) == (budgets, choice)
-    assert loaded.trials[0].failure == failure
+    loaded = repository.load_study("shared")
+    assert (loaded.budgets, loaded.trials[-1].choice) == (budgets, choice)
+    assert loaded.trials[-1].failure == failure
 
 
 def test_numpy_numbers_are_stored_as_plain_ones(
     started: Repository, demo_study: StudyRecord, demo_measurement: MakeMeasurement
 ) -> None:
     plain = demo_measurement(CANDIDATE)
-    measurement = replace(
-        plain, accuracy=np.float32(0.5), num_examples=np.int64(1000), seed=np.int32(3)
-    )
+    odd: dict[str, Any] = {
+        "accuracy": np.float32(0.5),
+        "num_examples": np.int64(1000),
+        "seed": np.int32(3),
+    }
+    measurement = replace(plain, **odd)
 
     started.save_measurement(demo_study.name, 0, measurement)
 
@@ -221,7 +234,8 @@ def test_measurement_with_a_number_that_is_not_finite_is_refused(
     name: str,
     value: float,
 ) -> None:
-    broken = replace(demo_measurement(CANDIDATE), **{name: value})
+    change: dict[str, Any] = {name: value}
+    broken = replace(demo_measurement(CANDIDATE), **change)
 
     with pytest.raises(StorageError, match=f"`{name}` of trial 0 must be a finite number"):
         started.save_measurement(demo_study.name, 0, broken)
@@ -290,7 +304,7 @@ def test_study_saved_again_takes_new_budgets_and_configuration(
     ],
 )
 def test_study_of_another_recipe_is_refused(
-    repository: Repository, demo_study: StudyRecord, change: dict[str, object], sentence: str
+    repository: Repository, demo_study: StudyRecord, change: dict[str, Any], sentence: str
 ) -> None:
     bare = replace(demo_study, trials=())
     repository.save_study(bare)

@@ -6,6 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from autoprumux.errors import StorageError
 from autoprumux.records import Candidate, Choice, StudyRecord
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
@@ -153,6 +154,17 @@ def test_optunas_upgrade_still_works_and_leaves_our_tables(
     assert Repository(opened).load_study() == demo_study
     opened.close()
     storage.engine.dispose()
+
+
+def test_optunas_tables_of_another_version_are_refused_in_its_words(
+    demo_database: Database, study: optuna.Study
+) -> None:
+    with demo_database.write() as connection:
+        connection.exec_driver_sql("UPDATE version_info SET schema_version = 99")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+
+    with pytest.raises(StorageError, match="cannot be used by Optuna: The runtime optuna version"):
+        demo_database.optuna_storage()
 
 
 def test_optuna_waits_for_locks_as_long_as_we_do(
