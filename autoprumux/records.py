@@ -133,7 +133,7 @@ class Choice:
     """Why a candidate was chosen, as the sampler saw it."""
 
     reason: str
-    """One clause for the trial line: `chance 0.82 to meet 2.0 points, gain 1.4x, about 1.1 min`."""
+    """One clause for the trial line: `chance 0.82 to meet 2.0 points, gain 1.4x, 1.1 min`."""
     chance: float | None = None
     """Predicted probability of meeting the (loosest) budget."""
     expected_speedup: float | None = None

@@ -98,6 +98,7 @@ def train_and_measure(
     num_instances: int,
     sparsity: float,
     seed: int,
+    shared_seed: int | None = None,
     cache_dir: Path,
     report: Report,
 ) -> TrainerResult:
@@ -107,7 +108,9 @@ def train_and_measure(
         config: Recipe.
         num_instances: N.
         sparsity: Requested sparsity in [0, 1).
-        seed: Decides new weights, groups, gate noise and compositions.
+        seed: Decides groups and gate noise of pruning and of the training after it.
+        shared_seed: Decides the same of the phases that all candidates of a width share, new
+            weights, and compositions; without it, `seed` does.
         cache_dir: Folder of the phase cache.
         report: Called with `PHASE/VALUE`, value, step.
 
@@ -118,16 +121,21 @@ def train_and_measure(
         TrainingError: If the run failed; its class says how.
     """
     check_candidate(num_instances, sparsity)
-    context = _Context.open(config, seed=seed, cache_dir=cache_dir)
+    shared_seed = seed if shared_seed is None else shared_seed
+    context = _Context.open(config, seed=shared_seed, cache_dir=cache_dir)
     with _out_of_memory_as_error():
         stage = _finetuned_stage(context, num_instances)
         if sparsity > 0:
-            stage = _pruned_stage(context, stage, sparsity)
+            stage = _pruned_stage(context, stage, sparsity, seed)
         phases = tuple(stage.run_all(report))
         model = stage.load().to(context.precision.device)
         report("measure/total", 2, 0)
         accuracy = measure_accuracy(
-            model, context.validation, config.accuracy, seed=seed, device=context.precision.device
+            model,
+            context.validation,
+            config.accuracy,
+            seed=shared_seed,
+            device=context.precision.device,
         )
         report("measure/step", 1, 1)
         throughput = measure_throughput(
@@ -196,6 +204,7 @@ class _Stage:
     context: _Context
     name: str
     num_instances: int
+    seed: int
     key: dict[str, Any]
     """Everything that decides the result, beside what it needs."""
     needs: tuple["_Stage", ...]
@@ -211,7 +220,7 @@ class _Stage:
             "format": FORMAT,
             "phase": self.name,
             "num_instances": self.num_instances,
-            "seed": self.context.seed,
+            "seed": self.seed,
             "data": self.context.splits.fingerprint,
             "max_length": self.context.config.data.max_length,
             "precision": self.context.config.precision,
@@ -252,12 +261,12 @@ class _Stage:
         return replace(PhaseResult(**values, history=history), is_cached=True)
 
     def _run(self, report: Report) -> PhaseResult:
-        torch.manual_seed(self.context.seed)
+        torch.manual_seed(self.seed)
         program, model = self.start()
         options = LoopOptions(
             num_updates=self.config.num_updates,
             num_evaluations=getattr(self.config, "num_evaluations", 1),
-            seed=self.context.seed,
+            seed=self.seed,
             progress_path=self.directory / "progress.safetensors",
             checkpoint_interval_s=self.context.config.checkpoint_interval_s,
         )
@@ -284,13 +293,13 @@ def _finetuned_stage(context: _Context, num_instances: int) -> _Stage:
 
     def start() -> tuple[Program, MuxedBert]:
         model = needs[-1].load() if needs else load_source(model_config, num_instances)
-        return _finetune_program(context, model, teacher, config)
+        return _finetune_program(context, model, teacher, config, context.seed)
 
     stages = (*needs, teacher) if teacher is not None else needs
-    return _Stage(context, "finetune", num_instances, key, stages, config, start)
+    return _Stage(context, "finetune", num_instances, context.seed, key, stages, config, start)
 
 
-def _pruned_stage(context: _Context, dense: _Stage, sparsity: float) -> _Stage:
+def _pruned_stage(context: _Context, dense: _Stage, sparsity: float, seed: int) -> _Stage:
     prune = context.config.prune
     key = {"sparsity": sparsity}
 
@@ -305,7 +314,7 @@ def _pruned_stage(context: _Context, dense: _Stage, sparsity: float) -> _Stage:
             context.train,
             sparsity,
             prune,
-            seed=context.seed,
+            seed=seed,
             precision=context.precision,
         )
         return program, model
@@ -315,18 +324,21 @@ def _pruned_stage(context: _Context, dense: _Stage, sparsity: float) -> _Stage:
         assert isinstance(gates, Gates)
         return _compacted(model, gates, sparsity, prune.tolerance)
 
-    pruned = _Stage(context, "prune", dense.num_instances, key, (dense,), prune, start, finish)
+    pruned = _Stage(
+        context, "prune", dense.num_instances, seed, key, (dense,), prune, start, finish
+    )
     config = context.config.finetune_pruned
     if config.num_updates == 0:
         return pruned
 
     def start_finetune() -> tuple[Program, MuxedBert]:
-        return _finetune_program(context, pruned.load(), dense, config)
+        return _finetune_program(context, pruned.load(), dense, config, seed)
 
     return _Stage(
         context,
         "finetune_pruned",
         dense.num_instances,
+        seed,
         key,
         (dense, pruned),
         config,
@@ -348,7 +360,7 @@ def _pretrained_stages(context: _Context, num_instances: int) -> Iterator[_Stage
             continue
         start = _pretraining_start(context, name, num_instances, previous)
         needs = () if previous is None else (previous,)
-        previous = _Stage(context, name, num_instances, key, needs, config, start)
+        previous = _Stage(context, name, num_instances, context.seed, key, needs, config, start)
         yield previous
 
 
@@ -387,7 +399,11 @@ def _pretraining_start(
 
 
 def _finetune_program(
-    context: _Context, model: MuxedBert, teacher: _Stage | None, config: FinetuneConfig
+    context: _Context,
+    model: MuxedBert,
+    teacher: _Stage | None,
+    config: FinetuneConfig,
+    seed: int,
 ) -> tuple[Program, MuxedBert]:
     device = context.precision.device
     labels = context.task.labels
@@ -399,7 +415,7 @@ def _finetune_program(
         context.train,
         context.held_out,
         config,
-        seed=context.seed,
+        seed=seed,
         precision=context.precision,
     )
     return program, model

@@ -42,7 +42,7 @@ class TrainedEvaluator:
     Args:
         config: Recipe of one training.
         cache_dir: Folder of the phase cache; candidates of the same width share phases there.
-        seed: Seed of the study, by which cached phases are found.
+        seed: Seed of the study, for the phases that candidates of a width share.
     """
 
     def __init__(self, config: TrainerConfig, cache_dir: Path, seed: int) -> None:
@@ -73,6 +73,7 @@ class TrainedEvaluator:
                 num_instances=candidate.num_instances,
                 sparsity=candidate.sparsity,
                 seed=seed,
+                shared_seed=self.seed,
                 cache_dir=self.cache_dir,
                 report=report,
             )
