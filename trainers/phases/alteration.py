@@ -1,9 +1,9 @@
 """Pairs whose second segment no longer agrees with the first: targets for replaced-word detection.
 
 ELECTRA (Clark et al. 2020) learns faster than masked-language modelling because every token has a
-target. Its generator is here a table of the words seen between the same two neighbours: a
-word of the second segment that also stands in the first gives way to such a plausible other one, or
-changes places with another shared word. Noticing that takes a comparison of the segments.
+target. Its generator is here a table of the words seen between the same two neighbours: a word of
+the second segment that also stands in the first gives way to such a plausible other one, or changes
+places with another shared word. Noticing that takes a comparison of the segments.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ def alter(corpus: Encoded, special_ids: tuple[int, ...], seed: int) -> Altered:
         seed: Decides places and words.
     """
     rng = np.random.default_rng(seed)
-    alternatives = _alternatives(corpus)
+    alternatives = _alternatives(corpus, special_ids)
     ids = corpus.input_ids.copy()
     for row, length in enumerate(corpus.lengths):
         original = corpus.input_ids[row, :length]
@@ -56,12 +56,15 @@ def alter(corpus: Encoded, special_ids: tuple[int, ...], seed: int) -> Altered:
     return Altered(ids, ids != corpus.input_ids)
 
 
-def _alternatives(corpus: Encoded) -> dict[tuple[int, int], list[int]]:
+def _alternatives(
+    corpus: Encoded, special_ids: tuple[int, ...]
+) -> dict[tuple[int, int], list[int]]:
     seen = defaultdict[tuple[int, int], set[int]](set)
     for row, length in zip(corpus.input_ids, corpus.lengths, strict=True):
         words = row[:length].tolist()
         for before, word, after in zip(words, words[1:], words[2:], strict=False):
-            seen[before, after].add(word)
+            if word not in special_ids:
+                seen[before, after].add(word)
     found = defaultdict[tuple[int, int], list[int]](list)
     found.update({key: sorted(words) for key, words in seen.items()})
     return found

@@ -166,6 +166,8 @@ class PretrainProgram:
     def _detect_loss(self, states: Tensor, batch: Batch, is_changed: Tensor) -> Tensor:
         """Cross-entropy over tokens of second segments, and over sequences with one."""
         is_second = batch.token_type_ids == 1
+        if not is_second.any():
+            return states.new_zeros(())  # single texts alone
         groups, slots, places = is_second.nonzero(as_tuple=True)
         tokens = self._demux(states[groups, places], slots)
         token_logits = self.detection_head.token(tokens).squeeze(-1)

@@ -55,10 +55,14 @@ def retrieval_loss(
     slots: Tensor,
     vocabulary: Vocabulary,
 ) -> Tensor:
-    """Cross-entropy of tokens `ids` `(K,)`, given mixed `states` `(K, D)` and `slots` `(K,)`."""
+    """Mean cross-entropy of tokens `ids` `(K,)`, given mixed `states` `(K, D)` and `slots` `(K,)`.
+
+    Zero for no token at all, as small batches may have.
+    """
     decoded = states if model.demux is None else model.demux(states, slots)
     logits = head(decoded, model.embeddings.tokens.weight, vocabulary.tokens)
-    return F.cross_entropy(logits.float(), vocabulary.ranks(ids))
+    total = F.cross_entropy(logits.float(), vocabulary.ranks(ids), reduction="sum")
+    return total / max(1, len(ids))
 
 
 class PrimeProgram:
