@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
+from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded
 from trainers.models.masks import Masks, open_masks
 from trainers.models.muxed_bert import Batch, MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.pretraining import train_tokenizer
 
 TINY = MuxedBertShape(
     vocab_size=100,
@@ -114,3 +117,9 @@ def make_encoded() -> Callable[..., Encoded]:
         return Encoded(ids, lengths, types.astype(np.int64), ids[:, 1] % 2)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """WordPiece of the built-in texts."""
+    return train_tokenizer(unlabelled_texts(2000, 0))

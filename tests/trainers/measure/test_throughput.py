@@ -1,0 +1,121 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.config import ThroughputConfig
+from trainers.errors import ShapeError
+from trainers.measure.throughput import full_batch, measure_throughput, time_interleaved
+
+CPU = torch.device("cpu")
+
+
+def test_sleeping_passes_are_timed_as_long_as_they_sleep():
+    passes = [lambda: time.sleep(0.04), lambda: time.sleep(0.08)]
+
+    seconds = time_interleaved(passes, num_warmup=1, num_repeats=5, device=CPU)
+
+    assert seconds.shape == (2, 5)
+    # Sleeping is never too short, and the quickest repeat is hardly disturbed.
+    assert seconds.min(axis=1) == pytest.approx([0.04, 0.08], rel=0.05)
+
+
+def test_passes_take_turns_and_the_warm_up_is_not_timed():
+    calls = []
+    passes = [lambda: calls.append("model"), lambda: calls.append("baseline")]
+
+    seconds = time_interleaved(passes, num_warmup=2, num_repeats=3, device=CPU)
+
+    assert calls == ["model", "baseline"] * 5
+    assert seconds.shape == (2, 3)
+
+
+def test_batches_are_full_of_real_tokens_and_attended_everywhere(make_encoded):
+    examples = make_encoded(5, length=8)
+
+    batch = full_batch(examples, num_instances=2, num_groups=4, length=12, device=CPU)
+
+    assert batch.input_ids.shape == (4, 2, 12)
+    assert batch.attention_mask.all()
+    for row, ids in enumerate(batch.input_ids.flatten(0, 1).numpy()):
+        length = examples.lengths[row % 5]
+        assert np.array_equal(ids[:length], examples.input_ids[row % 5, :length][:12])
+        assert set(ids) <= set(examples.input_ids[row % 5, :length])
+
+
+@pytest.fixture
+def paced(monkeypatch):
+    """Replace the clock's work by fixed durations: 10, 20, 30 ms and a baseline of 20 ms."""
+    seconds = np.array([[0.01, 0.02, 0.03], [0.02, 0.02, 0.02]])
+    monkeypatch.setattr(
+        "trainers.measure.throughput.time_interleaved", lambda *args, **options: seconds
+    )
+
+
+@pytest.mark.usefixtures("paced")
+def test_a_full_group_counts_all_its_sequences(make_model, make_encoded):
+    config = ThroughputConfig(batch_size=6, num_repeats=3, num_warmup=1)
+
+    result = measure_throughput(
+        make_model(5), make_model(1), make_encoded(), config, length=10, device=CPU
+    )
+
+    assert result.throughput == pytest.approx(6 * 5 / 0.02)
+    assert result.baseline_throughput == pytest.approx(6 / 0.02)
+    assert result.speedup == pytest.approx(5.0)  # median of 10, 5 and 3.33
+    assert result.speedup_q1 < result.speedup < result.speedup_q3
+    assert result.throughput_q1 < result.throughput < result.throughput_q3
+    assert (result.num_repeats, result.batch_size, result.length) == (3, 6, 10)
+    assert (result.device, result.dtype) == ("cpu", "float32")
+    assert result.num_threads == torch.get_num_threads()
+
+
+def test_a_model_against_itself_is_about_as_fast(make_model, make_encoded):
+    model = make_model(1, dtype=torch.float32)
+
+    result = measure_throughput(
+        model,
+        make_model(1, dtype=torch.float32),
+        make_encoded(),
+        ThroughputConfig(batch_size=4, num_repeats=15),
+        length=8,
+        device=CPU,
+    )
+
+    assert 0.5 < result.speedup < 2
+    assert result.throughput > 0
+
+
+def test_both_models_are_timed_in_evaluation_mode_without_gradients(
+    make_model, make_encoded, monkeypatch
+):
+    modes = []
+
+    def remember(passes, **options):
+        for run in passes:
+            modes.append(run().requires_grad)
+        return np.ones((2, 3))
+
+    monkeypatch.setattr("trainers.measure.throughput.time_interleaved", remember)
+    model, baseline = make_model(2).train(), make_model(1).train()
+    config = ThroughputConfig(batch_size=2, num_repeats=3)
+
+    with torch.inference_mode():
+        measure_throughput(model, baseline, make_encoded(), config, length=8, device=CPU)
+
+    assert modes == [False, False]
+    assert not model.training
+    assert not baseline.training
+
+
+def test_a_length_beyond_the_position_table_is_refused(make_model, make_encoded):
+    with pytest.raises(ShapeError, match="at most 16 tokens, got 32"):
+        measure_throughput(
+            make_model(2),
+            make_model(1),
+            make_encoded(),
+            ThroughputConfig(batch_size=2),
+            length=32,
+            device=CPU,
+        )

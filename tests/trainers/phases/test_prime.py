@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from trainers.config import PrimeConfig
+from trainers.measure.batching import make_batch
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import initialise
+from trainers.phases.loop import LoopOptions, run_phase
+from trainers.phases.precision import Precision
+from trainers.phases.prime import PrimeProgram, Vocabulary, retrieval_loss
+
+CPU = Precision(torch.device("cpu"))
+
+
+def make_head(dtype=torch.float64):
+    torch.manual_seed(0)
+    return TokenHead(32, 100, 1e-12).to(dtype)
+
+
+def test_a_vocabulary_holds_the_tokens_that_occur_and_the_extra_ones(make_encoded):
+    corpus = make_encoded(5)
+
+    vocabulary = Vocabulary(corpus, 100, extra=(4, 1))
+
+    occurring = sorted({1, 4, *corpus.input_ids.ravel().tolist()})
+    assert vocabulary.tokens.tolist() == occurring
+    assert vocabulary.ranks(torch.tensor(occurring)).tolist() == list(range(len(occurring)))
+
+
+def test_retrieval_loss_equals_the_cross_entropy_of_each_selected_slot(make_model, make_encoded):
+    model, head, corpus = make_model(3), make_head(), make_encoded(30)
+    vocabulary = Vocabulary(corpus, 100)
+    states = torch.randn(6, 32, dtype=torch.float64)
+    slots, ids = torch.tensor([0, 2, 1, 1, 0, 2]), vocabulary.tokens[[3, 5, 7, 9, 11, 13]]
+
+    loss = retrieval_loss(model, head, states, ids, slots, vocabulary)
+
+    each = []
+    for state, slot, token in zip(states, slots, ids, strict=True):
+        logits = head(model.demux(state)[slot], model.embeddings.tokens.weight)
+        kept = logits[vocabulary.tokens]
+        each.append(-F.log_softmax(kept.float(), -1)[(vocabulary.tokens == token).nonzero()])
+    torch.testing.assert_close(loss, torch.stack(each).mean(), atol=1e-6, rtol=0)
+
+
+def test_retrieval_loss_of_no_token_is_zero_not_nan(make_model, make_encoded):
+    model = make_model(3)
+    empty = torch.zeros(0, dtype=torch.long)
+
+    loss = retrieval_loss(
+        model,
+        make_head(),
+        torch.zeros(0, 32, dtype=torch.float64, requires_grad=True),
+        empty,
+        empty,
+        Vocabulary(make_encoded(30), 100),
+    )
+
+    loss.backward()
+    assert float(loss.detach()) == 0
+
+
+def run_priming(program, config, tmp_path, seed=0):
+    options = LoopOptions(
+        num_updates=config.num_updates,
+        num_evaluations=1,
+        seed=seed,
+        progress_path=tmp_path / "progress.safetensors",
+        checkpoint_interval_s=1e9,
+    )
+    return run_phase("prime", program, options, lambda *event: None)
+
+
+def retrieved_share(program, keys_are_equal=False):
+    """Share of the tokens of all instances that the head names rightly."""
+    model, head, corpus = program.model.eval(), program.head, program.corpus
+    groups = np.arange(len(corpus) // model.shape.num_instances * model.shape.num_instances)
+    batch = make_batch(corpus, groups.reshape(-1, model.shape.num_instances), torch.device("cpu"))
+    with torch.no_grad():
+        if keys_are_equal:
+            model.demux.keys.copy_(model.demux.keys[:1].expand_as(model.demux.keys))
+        states = model.demux(model.encode(batch)[-1]).transpose(1, 2)  # (B, N, T, D)
+        named = head(states, model.embeddings.tokens.weight).argmax(dim=-1)
+    return float((named == batch.input_ids)[batch.attention_mask].double().mean())
+
+
+def test_priming_trains_the_demultiplexer_but_not_the_multiplexing_keys(
+    make_model, make_encoded, tmp_path
+):
+    model = make_model(2, dtype=torch.float32)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    config = PrimeConfig(num_updates=3, batch_size=4)
+    program = PrimeProgram(
+        model, make_head(torch.float32), make_encoded(), config, seed=0, precision=CPU
+    )
+
+    run_priming(program, config, tmp_path)
+
+    after = model.state_dict()
+    assert torch.equal(after["embeddings.mux.keys"], before["embeddings.mux.keys"])
+    assert torch.equal(after["sequence_head.output.weight"], before["sequence_head.output.weight"])
+    for name in ("demux.keys", "demux.state.weight", "embeddings.tokens.weight"):
+        assert not torch.equal(after[name], before[name])
+    assert program.evaluate() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_instances", "share"), [(2, 0.99), (4, 0.95)])
+def test_priming_learns_to_retrieve_every_token_and_needs_the_keys_for_it(
+    make_model, make_encoded, tmp_path, num_instances, share
+):
+    torch.manual_seed(0)
+    model = make_model(num_instances, dtype=torch.float32, embed_mode="single_pass")
+    model.apply(initialise)
+    corpus = make_encoded(4000)
+    config = PrimeConfig(num_updates=2500, batch_size=64, learning_rate=3e-3, weight_decay=0.0)
+    program = PrimeProgram(model, make_head(torch.float32), corpus, config, seed=0, precision=CPU)
+    assert retrieved_share(program) < 0.1
+
+    run_priming(program, config, tmp_path)
+
+    assert retrieved_share(program) >= share
+    # [CLS] is the same in all instances, so a little more than one in N stays right.
+    assert retrieved_share(program, keys_are_equal=True) < 1 / num_instances + 0.25

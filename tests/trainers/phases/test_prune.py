@@ -1,0 +1,151 @@
+import pytest
+import torch
+
+from trainers.config import PruneConfig
+from trainers.models.masks import Gates
+from trainers.models.muxed_bert import MuxedBert
+from trainers.phases.precision import Precision
+from trainers.phases.prune import PruneProgram, identity_map, target_sparsity
+
+CPU = Precision(torch.device("cpu"))
+
+
+@pytest.fixture
+def make_program(make_model, make_encoded):
+    def build(num_instances=2, *, sparsity=0.6, **changes):
+        torch.manual_seed(0)
+        values = {"num_updates": 40, "batch_size": 4, "learning_rate": 1e-3, **changes}
+        model = make_model(num_instances, dtype=torch.float32)
+        return PruneProgram(
+            model,
+            make_model(num_instances, dtype=torch.float32),
+            Gates(model.shape),
+            make_encoded(40),
+            sparsity,
+            PruneConfig(**values),
+            seed=0,
+            precision=CPU,
+        )
+
+    return build
+
+
+def test_the_target_rises_from_the_start_and_stays_at_the_requested_sparsity():
+    config = PruneConfig(num_updates=10, sparsity_warmup=0.4)
+
+    targets = [target_sparsity(config, 0.6, 0.2, step) for step in range(10)]
+
+    assert targets == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6])
+
+
+def test_the_layer_map_starts_as_the_identity():
+    states = torch.randn(3, 32)
+
+    assert torch.equal(identity_map(32)(states), states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_instances", "sparsity"), [(1, 0.6), (2, 0.9)])
+def test_the_expected_sparsity_ends_at_the_requested_one(make_program, num_instances, sparsity):
+    program = make_program(num_instances, sparsity=sparsity, num_updates=400)
+
+    for step in range(400):
+        torch.manual_seed(step)
+        reached = float(program.update(step)["sparsity"])
+
+    assert reached == pytest.approx(sparsity, abs=0.03)
+
+
+def test_pruning_starts_from_the_teacher_so_its_first_loss_is_small(make_program):
+    program = make_program(label_weight=0.0)
+    with torch.no_grad():
+        for gate in program.gates.parameters():
+            gate.fill_(4.6)  # nearly always fully open
+
+    assert float(program.update(0)["loss"]) < 0.05
+
+
+def test_teacher_and_student_see_the_same_groups(make_program, monkeypatch):
+    program, seen = make_program(), {}
+    encode = MuxedBert.encode
+
+    def remember(model, batch, masks=None):
+        seen[id(model)] = (batch, masks)
+        return encode(model, batch, masks)
+
+    monkeypatch.setattr(MuxedBert, "encode", remember)
+    program.update(2)
+
+    students, masks = seen[id(program.model)]
+    teachers, no_masks = seen[id(program.teacher)]
+    assert teachers is students
+    assert no_masks is None
+    assert masks is not None
+
+
+def test_gates_and_multipliers_move_and_stay_within_their_limits(make_program):
+    program = make_program(gate_learning_rate=10.0)
+    before = {name: p.detach().clone() for name, p in program.gates.named_parameters()}
+
+    for step in range(3):
+        program.update(step)
+
+    for name, gate in program.gates.named_parameters():
+        assert not torch.equal(gate, before[name])
+        assert gate.detach().abs().max() <= torch.log(torch.tensor(100.0)) + 1e-6
+    assert float(program.lagrangian.linear.detach()) != 0
+
+
+def test_the_multipliers_climb_while_the_gates_descend(make_program):
+    program = make_program(sparsity=0.9, sparsity_warmup=0.01)
+
+    program.update(0)
+
+    # Far below its target the sparsity gap is negative: ascent lowers the linear multiplier.
+    assert float(program.lagrangian.linear.detach()) < 0
+    assert float(program.lagrangian.quadratic.detach()) > 0
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"layer_distill_weight": 0.0},
+        {"logit_distill_weight": 0.0},
+        {"label_weight": 1.0},
+    ],
+)
+def test_each_part_of_the_loss_can_be_weighted(make_program, weights):
+    with_all, with_others = make_program(), make_program(**weights)
+
+    losses = [float(program.update(0)["loss"]) for program in (with_all, with_others)]
+
+    assert losses[0] != losses[1]
+    assert all(loss >= 0 for loss in losses)
+
+
+def test_a_frozen_token_table_stays_as_it_is_while_pruning(make_program):
+    program = make_program(freeze_embeddings=True)
+    table = program.model.embeddings.tokens.weight
+    before = table.detach().clone()
+
+    for step in range(3):
+        program.update(step)
+
+    assert torch.equal(table, before)
+    assert table not in program.optimizers["model"].state
+
+
+def test_the_same_seed_prunes_the_same_units(make_program):
+    programs = [make_program(), make_program()]
+
+    for program in programs:
+        for step in range(5):
+            torch.manual_seed(step)
+            program.update(step)
+
+    first, second = (program.gates.state_dict() for program in programs)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_the_last_weights_are_kept(make_program):
+    assert make_program().evaluate() is None
