@@ -21,7 +21,8 @@ url, folder, worker = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 (folder / f"ready-{worker}").touch()
 while len(list(folder.glob("ready-*"))) < int(sys.argv[4]):
     time.sleep(0.001)
-repository = Repository(open_database(url))
+database = open_database(url)
+repository = Repository(database)
 study = StudyRecord(
     name="race", task="qnli", config={}, config_hash="", data_fingerprint="", seed=0, budgets=()
 )
@@ -33,6 +34,7 @@ for index, candidate in enumerate(grid):
         mine.append([candidate.num_instances, candidate.sparsity])
         repository.save_start("race", index, candidate, worker, Choice(reason="race"))
         repository.save_failure("race", index, Failure(cause="error", message=str(worker)))
+database.close()
 print(json.dumps(mine))
 """
 
