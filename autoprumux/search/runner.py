@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from autoprumux.config import StudyConfig, config_hash, recipe_differences, stud
 from autoprumux.errors import NoBaselineError, StudyMismatchError, UnknownStudyError
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.query import BudgetAnswer, answer_budgets
-from autoprumux.records import Choice, StudyRecord, TrialRecord
+from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import Proposal, chance_to_beat
 from autoprumux.search.claims import StoredClaims
 from autoprumux.search.cost import CostModel
@@ -37,6 +37,8 @@ from autoprumux.storage.repository import Repository
 MIN_TRIALS = 6
 """Trained trials before the search may call its answer settled. With fewer, predicted intervals
 rest on the prior more than on this task, and there are no runners-up."""
+
+OTHERS_TOOK_THE_LAST = "other processes work on the last candidates"
 
 METRIC_NAMES = ("accuracy", "speedup")
 
@@ -116,18 +118,27 @@ class _Search:
     def stop_reason(self, elapsed_s: float) -> str | None:
         """Yield why no further trial should start, or `None`."""
         search, record = self.config.search, self._load()
-        free = free_candidates(self.space, record)
-        if not free:
+        untried = free_candidates(self.space, record)
+        if not untried:
             return f"all {len(self.space.candidates)} candidates are tried"
         if _num_trained(record) >= search.max_trials:
             return f"the cap of {search.max_trials} trained trials is reached"
         if search.timeout_s and elapsed_s >= search.timeout_s:
             return f"the time limit of {search.timeout_s:g} s is reached"
-        if record.baseline is None or _num_trained(record) < MIN_TRIALS:
+        claimed = set(self.repository.list_claims(self.config.name))
+        free = [c for c in untried if c.is_baseline or c not in claimed]
+        if not free:
+            return OTHERS_TOOK_THE_LAST
+        return self._why_settled(record, free)
+
+    def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
+        """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
+        search = self.config.search
+        is_early = record.baseline is None or _num_trained(record) < MIN_TRIALS
+        if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
             return None
-        chance = chance_to_beat(
-            fit_model(record, self.space), record.measured, free, search.budgets, search.stop_gain
-        )
+        model = fit_model(record, self.space)
+        chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
         if chance > search.stop_chance:
             return None
         return (
@@ -155,7 +166,8 @@ class _Search:
         """Run a trial that has no outcome; its sampler completes what isn't stored yet."""
         study_id = self.storage.get_study_id_from_name(self.config.name)
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        trial = optuna.trial.Trial(self.optuna_study, trial_id)
+        self.optuna_study.get_trials(deepcopy=False)  # Optuna writes to trials that it has read
+        trial = optuna.Trial(self.optuna_study, trial_id)
         self._run(trial, is_resumed=stored is not None)
 
     def _run(self, trial: optuna.Trial, *, is_resumed: bool) -> str | None:
@@ -163,7 +175,7 @@ class _Search:
             proposal = self._proposal(trial)
         except NoCandidateLeftError:
             self.optuna_study.tell(trial, state=TrialState.FAIL)
-            return "other processes took the last candidates"
+            return OTHERS_TOOK_THE_LAST
         record = self.objective.run(trial.number, proposal, is_resumed=is_resumed)
         if record.candidate.is_baseline and record.failure is not None:
             raise NoBaselineError(

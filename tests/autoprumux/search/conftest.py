@@ -1,4 +1,4 @@
-"""A small study on the synthetic evaluator, its database and a listener that keeps what it hears."""
+"""A small study on the synthetic evaluator, its database and a listener that remembers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class RecordingListener:
 
 
 class CachingEvaluator(SyntheticEvaluator):
-    """Yields what it yielded before for the same candidate and seed, as a checkpoint cache would."""
+    """Yields again what it yielded for a candidate and seed, as a checkpoint cache would."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +79,14 @@ def config() -> Callable[..., StudyConfig]:
 
 
 @pytest.fixture
+def make_evaluator() -> Callable[..., CachingEvaluator]:
+    """Factory: `make_evaluator(failing=frozenset({candidate}))`."""
+    return CachingEvaluator
+
+
+@pytest.fixture
 def evaluator() -> CachingEvaluator:
+    """One candidate of the small study fails."""
     return CachingEvaluator(failing=frozenset({FAILING}))
 
 

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,14 +66,14 @@ def test_every_free_candidate_is_ranked_once_by_falling_score() -> None:
     ranked = rank()
 
     assert sorted(p.candidate for p in ranked) == sorted(FREE)
-    for before, after in zip(ranked, ranked[1:], strict=False):
+    for before, after in pairwise(ranked):
         assert score(after) <= score(before) / (1 - NEAR_TIE)
 
 
 def test_near_ties_go_to_the_smaller_candidate() -> None:
     ranked = rank()
 
-    for before, after in zip(ranked, ranked[1:], strict=False):
+    for before, after in pairwise(ranked):
         if before.candidate > after.candidate:
             assert score(after) < score(before)
 
