@@ -20,12 +20,12 @@ from trainers.models.checkpoints import (
     save_model,
     save_tensors,
     save_text,
-    widen,
 )
 from trainers.models.encoder import EncoderLayer
 from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.shape import MuxedBertShape
+from trainers.models.widening import widen
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram

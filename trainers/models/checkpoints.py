@@ -19,6 +19,7 @@ from trainers.config import BUILTIN, ModelConfig
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.models.widening import widen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -178,23 +179,6 @@ def load_source(config: ModelConfig, num_instances: int) -> MuxedBert:
     if described.is_file() and _read_json(described).get("model_type") == "muxed_bert":
         return _load_own(directory, num_instances)
     return widen(_load_bert(config), num_instances)
-
-
-def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
-    """Yield a dense model of another width with the same embeddings and encoder.
-
-    Multiplexing keys, demultiplexer or pooler, and head are drawn anew from the global generator.
-    """
-    if model.shape.num_instances == num_instances:
-        return model
-    wide = MuxedBert(model.shape.dense(num_instances))
-    state = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name.startswith(("embeddings.", "encoder.")) and ".mux." not in name
-    }
-    wide.load_state_dict(state, strict=False)
-    return wide
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

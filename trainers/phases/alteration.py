@@ -1,9 +1,9 @@
-"""Pairs whose second segment no longer agrees with the first: targets for replaced-word detection.
+"""Pairs whose second segment no longer agrees with the first: what replaced-word detection finds.
 
 ELECTRA (Clark et al. 2020) learns faster than masked-language modelling because every token has a
 target. Its generator is here a table of the words seen between the same two neighbours: a word of
-the second segment that also stands in the first gives way to such a plausible other one, or changes
-places with another shared word. Noticing that takes a comparison of the segments.
+the second segment that also stands in the first gives way to such a plausible other one, or
+changes places with another shared word. Noticing that takes a comparison of the segments.
 """
 
 from collections import defaultdict
