@@ -32,7 +32,7 @@ from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
-from trainers.errors import ConfigError, OutOfMemoryError, SparsityError
+from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError, SparsityError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
@@ -81,6 +81,7 @@ def check_inputs(config: TrainerConfig) -> str:
     context = _Context.open(config, seed=0, cache_dir=Path())
     source_fingerprint(config.model, 1)
     _ = context.train  # tokenises, so that a wrong tokenizer shows now
+    _check_fit(context, load_source(config.model, 1))
     return context.splits.fingerprint
 
 
@@ -115,7 +116,7 @@ def train_and_measure(
         report: Called with `PHASE/VALUE`, value, step.
 
     Raises:
-        ConfigError: If the candidate or the device is impossible.
+        ConfigError: If the candidate, the device or a length is impossible.
         DataError: If data files are missing or malformed.
         CheckpointError: If weights or tokenizer are missing or do not fit.
         TrainingError: If the run failed; its class says how.
@@ -123,6 +124,8 @@ def train_and_measure(
     check_candidate(num_instances, sparsity)
     shared_seed = seed if shared_seed is None else shared_seed
     context = _Context.open(config, seed=shared_seed, cache_dir=cache_dir)
+    baseline = _dense_baseline(context)
+    _check_fit(context, baseline)
     with _out_of_memory_as_error():
         stage = _finetuned_stage(context, num_instances)
         if sparsity > 0:
@@ -140,7 +143,7 @@ def train_and_measure(
         report("measure/step", 1, 1)
         throughput = measure_throughput(
             model,
-            _dense_baseline(context),
+            baseline.to(context.precision.device),
             context.validation,
             config.throughput,
             length=config.throughput.length or config.data.max_length,
@@ -442,7 +445,28 @@ def _compacted(model: MuxedBert, gates: Gates, sparsity: float, tolerance: float
 
 def _dense_baseline(context: _Context) -> MuxedBert:
     model = load_source(context.config.model, 1)
-    return _with_labels(model, context.task.labels).to(context.precision.device).eval()
+    return _with_labels(model, context.task.labels).eval()
+
+
+def _check_fit(context: _Context, model: MuxedBert) -> None:
+    """Refuse lengths and token ids that the model has no embeddings for, before any training."""
+    config, shape = context.config, model.shape
+    lengths = {
+        "data.max_length": config.data.max_length,
+        "throughput.length": config.throughput.length,
+    }
+    for name, length in lengths.items():
+        if length > shape.max_positions:
+            raise ConfigError(
+                f"`{name}` must be at most {shape.max_positions}, the positions of the model, "
+                f"got {length}."
+            )
+    num_tokens = context.tokenizer.get_vocab_size()
+    if num_tokens > shape.vocab_size:
+        raise CheckpointError(
+            f"The tokenizer of `{config.model.source}` has {num_tokens} tokens, but the model's "
+            f"table only {shape.vocab_size}; use those of the same checkpoint."
+        )
 
 
 def _structure(model: MuxedBert) -> StructureResult:

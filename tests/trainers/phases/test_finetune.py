@@ -4,6 +4,7 @@ import torch
 
 from trainers.config import FinetuneConfig
 from trainers.measure.accuracy import count_correct
+from trainers.measure.batching import make_batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.phases.finetune import FinetuneProgram, teacher_view
 from trainers.phases.losses import logit_distillation, masked_mse, task_loss
@@ -79,8 +80,6 @@ def test_the_loss_mixes_labels_logits_and_states(make_program, make_model):
 
     model = make_program(2).model  # with the weights from before the update
     with torch.no_grad():
-        from trainers.measure.batching import make_batch
-
         batch = make_batch(program.examples, batch_groups, CPU.device)
         states = model.encode(batch)[-1]
         logits = model.classify(states)

@@ -1,0 +1,139 @@
+import json
+from dataclasses import fields
+
+import pytest
+
+from trainers.config import (
+    AccuracyConfig,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+    TaskConfig,
+    ThroughputConfig,
+    TrainerConfig,
+    check_candidate,
+    to_dict,
+)
+from trainers.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "rule"),
+    [
+        (DataConfig, "max_length", 7, "at least 8"),
+        (DataConfig, "num_train", -1, r"0 \(all\) or more"),
+        (DataConfig, "num_validation", -5, r"0 \(all\) or more"),
+        (DataConfig, "num_held_out", 0, "at least 1"),
+        (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
+        (ModelConfig, "num_demux_layers", 0, "at least 1"),
+        (PrimeConfig, "num_updates", -1, "0 or more"),
+        (PrimeConfig, "batch_size", 0, "at least 1"),
+        (PrimeConfig, "max_sequences", 0, "at least 1"),
+        (PrimeConfig, "learning_rate", 0.0, "positive"),
+        (PrimeConfig, "learning_rate", float("nan"), "positive"),
+        (PrimeConfig, "warmup", 1.0, r"in \[0, 1\)"),
+        (PrimeConfig, "weight_decay", -0.1, "0 or more"),
+        (PretrainConfig, "mask_probability", 0.0, r"in \(0, 1\)"),
+        (PretrainConfig, "mask_probability", 1.0, r"in \(0, 1\)"),
+        (PretrainConfig, "distill_weight", -1.0, "0 or more"),
+        (PretrainConfig, "detect_weight", -1.0, "0 or more"),
+        (FinetuneConfig, "num_evaluations", 0, "at least 1"),
+        (FinetuneConfig, "distill_weight", 1.1, r"in \[0, 1\]"),
+        (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
+        (PruneConfig, "gate_learning_rate", 0.0, "positive"),
+        (PruneConfig, "sparsity_warmup", 0.0, r"in \(0, 1\]"),
+        (PruneConfig, "sparsity_warmup", 1.5, r"in \(0, 1\]"),
+        (PruneConfig, "layer_distill_weight", -1.0, "0 or more"),
+        (PruneConfig, "logit_distill_weight", -1.0, "0 or more"),
+        (PruneConfig, "label_weight", -1.0, "0 or more"),
+        (PruneConfig, "temperature", 0.0, "positive"),
+        (PruneConfig, "tolerance", 0.0, r"in \(0, 1\)"),
+        (AccuracyConfig, "num_compositions", 0, "at least 1"),
+        (AccuracyConfig, "batch_size", 0, "at least 1"),
+        (ThroughputConfig, "batch_size", 0, "at least 1"),
+        (ThroughputConfig, "num_repeats", 0, "at least 1"),
+        (ThroughputConfig, "num_warmup", -1, "0 or more"),
+        (ThroughputConfig, "length", -1, r"0 \(automatic\) or more"),
+        (TrainerConfig, "device", "tpu", "auto, cpu or cuda"),
+        (TrainerConfig, "precision", "float16", "float32 or bfloat16"),
+        (TrainerConfig, "checkpoint_interval_s", 0.0, "positive"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, value, rule):
+    with pytest.raises(ConfigError, match=rf"{name}` must be {rule}, got {value!r}\."):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_columns": ()}, "one or two names"),
+        ({"text_columns": ("a", "b", "c")}, "one or two names"),
+        ({"labels": ("only",)}, "at least two labels"),
+        ({"labels": ("same", "same")}, "free of repeats"),
+    ],
+)
+def test_an_impossible_task_is_refused(changes, message):
+    values = {"name": "mood", "text_columns": ("text",), "labels": ("sad", "glad"), **changes}
+
+    with pytest.raises(ConfigError, match=message):
+        TaskConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("num_instances", "num_groups"), [(1, 64), (2, 64), (5, 64), (10, 32), (400, 1)]
+)
+def test_wide_groups_get_fewer_groups_but_at_least_one(num_instances, num_groups):
+    config = PrimeConfig(batch_size=64, max_sequences=320)
+
+    assert config.num_groups(num_instances) == num_groups
+
+
+@pytest.mark.parametrize(("num_instances", "sparsity"), [(1, 0.0), (10, 0.95), (40, 0.9999)])
+def test_possible_candidates_pass(num_instances, sparsity):
+    check_candidate(num_instances, sparsity)
+
+
+@pytest.mark.parametrize(
+    ("num_instances", "sparsity", "message"),
+    [
+        (0, 0.0, "`num_instances` must be at least 1, got 0"),
+        (-2, 0.0, "`num_instances` must be at least 1, got -2"),
+        (1, 1.0, r"`sparsity` must be in \[0, 1\), got 1\.0"),
+        (1, -0.01, r"`sparsity` must be in \[0, 1\), got -0\.01"),
+    ],
+)
+def test_impossible_candidates_are_refused(num_instances, sparsity, message):
+    with pytest.raises(ConfigError, match=message):
+        check_candidate(num_instances, sparsity)
+
+
+def test_the_whole_configuration_becomes_plain_values_for_json():
+    task = TaskConfig(name="mood", text_columns=("text",), labels=("sad", "glad"))
+    config = TrainerConfig(task=task)
+
+    values = to_dict(config)
+
+    assert json.loads(json.dumps(values)) == values
+    assert values["task"]["labels"] == ["sad", "glad"]
+    assert values["prune"]["tolerance"] == config.prune.tolerance
+    assert values.keys() == {item.name for item in fields(TrainerConfig)}
+
+
+def test_only_configurations_become_plain_values():
+    with pytest.raises(ConfigError, match="dataclass is needed, got dict"):
+        to_dict({"device": "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("qqp", "qqp"),
+        (TaskConfig(name="mood", text_columns=("text",), labels=("sad", "glad")), "mood"),
+    ],
+)
+def test_a_task_has_a_name_whoever_described_it(task, name):
+    assert TrainerConfig(task=task).task_name == name
