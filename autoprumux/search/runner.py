@@ -239,6 +239,10 @@ def _open(
         budgets=config.search.budgets,
     )
     _require_same_data(stored, record)
+    if stored is not None and stored.trials:
+        listener.announce(
+            f"study {config.name} goes on: {_num_trained(stored)} trained trials are stored"
+        )
     repository.save_study(record)
     return _assemble(config, record, database, evaluator, listener)
 

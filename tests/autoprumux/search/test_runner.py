@@ -391,6 +391,17 @@ def test_reason_that_is_stored_is_the_one_that_was_told(
     ]
 
 
+def test_second_run_says_that_it_goes_on(
+    search: Search, config: Config, evaluator: Any, listener: Any
+) -> None:
+    search(config(max_trials=2), evaluator)
+    assert listener.announced == []
+
+    search(config(max_trials=3), evaluator)
+
+    assert listener.announced == ["study qnli-small goes on: 2 trained trials are stored"]
+
+
 def test_two_studies_share_a_database(search: Search, config: Config, make_evaluator: Any) -> None:
     first = search(config(name="first"), make_evaluator())
     second = search(config(name="second", seed=3), make_evaluator())
