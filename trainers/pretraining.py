@@ -1,5 +1,6 @@
 """Phases 1 and 2 from scratch on the generator's text: how the built-in model is made."""
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -7,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
@@ -17,6 +17,7 @@ from trainers.data.encoding import SPECIAL_TOKENS, Encoded, encode, special_ids
 from trainers.models.checkpoints import (
     CONFIG_FILE,
     load_model,
+    read_tensors,
     save_model,
     save_tensors,
     save_text,
@@ -63,7 +64,7 @@ class BuiltinRecipe:
     """Retrieval of each wider model, started from the N = 1 weights."""
     widen: PretrainConfig = field(
         default_factory=lambda: PretrainConfig(
-            num_updates=6000,
+            num_updates=4000,
             batch_size=32,
             max_sequences=200,
             learning_rate=1e-3,
@@ -72,6 +73,20 @@ class BuiltinRecipe:
         )
     )
     """Masked-language modelling and state distillation of each wider model."""
+    sharpen: PretrainConfig = field(
+        default_factory=lambda: PretrainConfig(
+            num_updates=4000,
+            batch_size=32,
+            max_sequences=200,
+            learning_rate=1e-3,
+            warmup=0.05,
+            mask_probability=0.1,
+            detect_weight=6.0,
+            distill_weight=0.0,
+        )
+    )
+    """More of it with the weight on replaced words: a wide model that has been distilled reads
+    its instances but does not compare their segments yet."""
     precision: str = "float32"
     seed: int = 0
 
@@ -146,24 +161,28 @@ class _Maker:
                     model, head, self.corpus, config, seed=seed, precision=precision
                 ),
             )
-        schedule = self.recipe.pretrain if num_instances == 1 else self.recipe.widen
-        self._run(
-            num_instances,
-            "pretrain",
-            model,
-            head,
-            schedule,
-            lambda: PretrainProgram(
+        schedules = {"pretrain": self.recipe.pretrain}
+        if num_instances > 1:
+            schedules = {"widen": self.recipe.widen, "sharpen": self.recipe.sharpen}
+        for name, schedule in schedules.items():
+            self._run(
+                num_instances,
+                name,
                 model,
                 head,
-                teacher,
-                self.corpus,
-                special_ids(self.tokenizer),
                 schedule,
-                seed=seed,
-                precision=precision,
-            ),
-        )
+                functools.partial(
+                    PretrainProgram,
+                    model,
+                    head,
+                    teacher,
+                    self.corpus,
+                    special_ids(self.tokenizer),
+                    schedule,
+                    seed=seed,
+                    precision=precision,
+                ),
+            )
         target = self.directory / f"n{num_instances}"
         save_text(json.dumps(to_dict(self.recipe), indent=1) + "\n", target / RECIPE_FILE)
         save_model(model.half(), target, self.tokenizer if num_instances == 1 else None)
@@ -196,7 +215,7 @@ class _Maker:
         folder = self.directory / "phases"
         finished = folder / f"n{num_instances}-{name}.safetensors"
         if finished.is_file():
-            tensors = load_file(finished)
+            tensors = read_tensors(finished)
             for prefix, module in (("model.", model), ("head.", head)):
                 module.load_state_dict(
                     {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
