@@ -58,7 +58,9 @@ class TrainedEvaluator:
         return self._fingerprint
 
     def check(self) -> None:
-        """See `Evaluator.check`."""
+        """See `Evaluator.check`; what was found right once is not loaded again."""
+        if self._fingerprint is not None:
+            return
         try:
             self._fingerprint = pipeline.check_inputs(self.config)
         except TrainerError as error:

@@ -23,10 +23,10 @@ Split = Literal["train", "held_out", "validation"]
 Row = tuple[str, ...]
 
 KIND_SHARES = {
-    "mnli": (0.58, 0.28, 0.14),
-    "qnli": (0.58, 0.28, 0.14),
-    "qqp": (0.58, 0.28, 0.14),
-    "sst2": (0.60, 0.26, 0.14),
+    "mnli": (0.70, 0.20, 0.10),
+    "qnli": (0.70, 0.20, 0.10),
+    "qqp": (0.70, 0.20, 0.10),
+    "sst2": (0.70, 0.20, 0.10),
 }
 """Per task, the shares of `word`, `match` and `relation` examples."""
 LABEL_NOISE = 0.015
