@@ -16,7 +16,9 @@ from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import SPECIAL_TOKENS, Encoded, encode, special_ids
 from trainers.models.checkpoints import (
     CONFIG_FILE,
+    TOKENIZER_FILE,
     load_model,
+    load_tokenizer,
     read_tensors,
     save_model,
     save_tensors,
@@ -119,7 +121,7 @@ def pretrain_builtin(
         DivergedError: If a loss becomes NaN.
     """
     texts = unlabelled_texts(recipe.num_texts, recipe.seed)
-    tokenizer = train_tokenizer(texts)
+    tokenizer = _tokenizer_of(directory / "n1", texts)
     corpus = encode(tokenizer, texts, recipe.max_length)
     maker = _Maker(directory, recipe, tokenizer, corpus, report)
     for num_instances in sorted({1, *widths}):
@@ -127,6 +129,14 @@ def pretrain_builtin(
             logger.info("width %d is there already", num_instances)
             continue
         maker.make(num_instances)
+
+
+def _tokenizer_of(directory: Path, texts: Sequence[tuple[str, ...]]) -> Tokenizer:
+    """Learn the tokenizer once: ties fall by chance, so another run would number tokens anew."""
+    path = directory / TOKENIZER_FILE
+    if not path.is_file():
+        save_text(train_tokenizer(texts).to_str(), path)
+    return load_tokenizer(str(directory))
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,8 @@ class _Maker:
         if num_instances > 1:
             schedules = {"widen": self.recipe.widen, "sharpen": self.recipe.sharpen}
         for name, schedule in schedules.items():
+            if num_instances > 1:  # the same numbers whether the phase before ran or was loaded
+                torch.manual_seed(self.recipe.seed)
             self._run(
                 num_instances,
                 name,

@@ -1,0 +1,210 @@
+"""The bridge to the trainers; the one test outside `tests/trainers` that needs torch."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from autoprumux.errors import EvaluationError, InputError, TrialError
+from autoprumux.evaluators import trained
+from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_error, to_measurement
+from autoprumux.records import Candidate
+from trainers import errors as trainer_errors
+from trainers.config import TrainerConfig
+from trainers.errors import TrainerError, TrainingError
+from trainers.results import (
+    AccuracyResult,
+    HistoryPoint,
+    PhaseResult,
+    StructureResult,
+    ThroughputResult,
+    TrainerResult,
+)
+
+
+def all_subclasses(kind):
+    return {kind}.union(*(all_subclasses(sub) for sub in kind.__subclasses__()))
+
+
+def own_errors():
+    found = all_subclasses(TrainerError) - {TrainerError}
+    return sorted(
+        (k for k in found if k.__module__ == trainer_errors.__name__), key=lambda k: k.__name__
+    )
+
+
+def ignore(name, value, step):
+    """Report to nobody."""
+
+
+def phase(name, duration_s, *, is_cached):
+    return PhaseResult(
+        name=name,
+        num_updates=10,
+        duration_s=duration_s,
+        memory_mib=100.0,
+        is_cached=is_cached,
+        history=(HistoryPoint(name="loss", value=0.5, step=10),),
+    )
+
+
+@pytest.fixture
+def result():
+    return TrainerResult(
+        accuracy=AccuracyResult(
+            accuracy=0.8,
+            accuracy_std=0.01,
+            num_examples=10,
+            num_compositions=2,
+            correctness=b"\xff\x00\xf0",
+        ),
+        throughput=ThroughputResult(
+            throughput=200.0,
+            throughput_q1=190.0,
+            throughput_q3=210.0,
+            baseline_throughput=100.0,
+            speedup=2.0,
+            speedup_q1=1.9,
+            speedup_q3=2.1,
+            num_repeats=20,
+            batch_size=64,
+            length=32,
+            dtype="float32",
+            device="cpu",
+            num_threads=2,
+        ),
+        sparsity=0.601,
+        structure=StructureResult(
+            hidden_size=120,
+            head_counts=(2, 0),
+            feedforward_sizes=(64, 3),
+            num_encoder_parameters=1000,
+            num_parameters=5000,
+        ),
+        phases=(
+            phase("finetune", 50.0, is_cached=True),
+            phase("prune", 30.0, is_cached=False),
+            phase("finetune_pruned", 12.0, is_cached=False),
+        ),
+        checkpoint="cache/finetune_pruned-n2-abc",
+        environment={"device": "cpu"},
+    )
+
+
+@pytest.mark.parametrize("kind", own_errors())
+def test_every_error_of_the_trainers_is_mapped(kind):
+    error = map_error(kind("what went wrong"))
+
+    assert str(error) == "what went wrong"
+    if issubclass(kind, TrainingError):
+        assert type(error) is TrialError
+        assert error.cause == kind.cause
+    else:
+        assert type(error) is InputError
+        assert error.cause == INPUT_CAUSES[kind]  # none is missed
+
+
+def test_the_errors_of_the_trainers_are_found():
+    assert len(own_errors()) == 9
+
+
+def test_the_causes_of_failed_trials_differ():
+    kinds = [kind for kind in own_errors() if issubclass(kind, TrainingError)]
+
+    assert len({kind.cause for kind in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize("method", ["check", "evaluate", "cached_widths"])
+@pytest.mark.parametrize("kind", own_errors())
+def test_no_error_of_the_trainers_comes_through(monkeypatch, method, kind):
+    def fail(*args, **options):
+        raise kind("what went wrong")
+
+    for name in ("check_inputs", "train_and_measure", "cached_widths"):
+        monkeypatch.setattr(trained.pipeline, name, fail)
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
+    arguments = (Candidate(1, 0.0), 0, ignore) if method == "evaluate" else ()
+
+    with pytest.raises(EvaluationError, match="what went wrong") as caught:
+        getattr(evaluator, method)(*arguments)
+
+    assert type(caught.value.__cause__) is kind
+
+
+def test_other_errors_keep_their_class(monkeypatch):
+    def fail(*args, **options):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(trained.pipeline, "train_and_measure", fail)
+
+    with pytest.raises(KeyError, match="a bug"):
+        TrainedEvaluator(TrainerConfig(), Path("cache"), 0).evaluate(Candidate(1, 0.0), 0, ignore)
+
+
+def test_a_candidate_is_trained_as_asked(monkeypatch, result):
+    seen = {}
+
+    def train(config, **options):
+        seen.update(options, config=config)
+        return result
+
+    monkeypatch.setattr(trained.pipeline, "train_and_measure", train)
+    config = TrainerConfig(task="sst2")
+
+    measurement = TrainedEvaluator(config, Path("cache"), seed=3).evaluate(
+        Candidate(5, 0.6), 11, ignore
+    )
+
+    assert seen == {
+        "config": config,
+        "num_instances": 5,
+        "sparsity": 0.6,
+        "seed": 11,
+        "shared_seed": 3,
+        "cache_dir": Path("cache"),
+        "report": ignore,
+    }
+    assert measurement.seed == 11
+
+
+def test_a_result_loses_nothing_on_the_way(result):
+    measurement = to_measurement(result, seed=4, elapsed_s=60.0)
+
+    values = asdict(measurement)
+    assert values["throughput"] == asdict(result.throughput)
+    assert values["structure"] == asdict(result.structure)
+    assert values["phases"] == tuple(asdict(p) for p in result.phases)
+    for name, value in asdict(result.accuracy).items():
+        assert values[name] == value
+    assert (measurement.sparsity, measurement.speedup) == (0.601, 2.0)
+    assert measurement.checkpoint == result.checkpoint
+    assert measurement.environment == {"device": "cpu"}
+
+
+@pytest.mark.parametrize(("elapsed_s", "duration_s"), [(60.0, 60.0), (5.0, 42.0)])
+def test_the_time_of_earlier_processes_counts_but_cached_phases_do_not(
+    result, elapsed_s, duration_s
+):
+    assert to_measurement(result, seed=0, elapsed_s=elapsed_s).duration_s == duration_s
+
+
+def test_the_fingerprint_is_computed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        trained.pipeline, "check_inputs", lambda config: calls.append(config) or "builtin:x"
+    )
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
+
+    assert [evaluator.data_fingerprint for _ in range(3)] == ["builtin:x"] * 3
+    assert len(calls) == 1
+
+
+def test_cached_widths_are_those_of_the_study_s_seed(monkeypatch):
+    def find(config, *, seed, cache_dir):
+        return frozenset({1, seed})
+
+    monkeypatch.setattr(trained.pipeline, "cached_widths", find)
+
+    assert TrainedEvaluator(TrainerConfig(), Path("cache"), seed=5).cached_widths() == {1, 5}
