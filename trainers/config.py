@@ -205,7 +205,9 @@ class PruneConfig(PhaseConfig):
 
     num_updates: int = 400
     gate_learning_rate: float = 0.1
-    """Learning rate of the gates and of the multipliers; short runs need a high one."""
+    """Learning rate of the gates; short runs need a high one."""
+    multiplier_learning_rate: float = 1.0
+    """Learning rate of the Lagrangian's multipliers: a larger one reaches the target sooner."""
     sparsity_warmup: float = 0.5
     """Share of the updates over which the target rises to the requested sparsity, in (0, 1]."""
     layer_distill_weight: float = 0.5
@@ -223,12 +225,8 @@ class PruneConfig(PhaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
-            self.gate_learning_rate > 0,
-            "prune.gate_learning_rate",
-            self.gate_learning_rate,
-            "positive",
-        )
+        for name in ("gate_learning_rate", "multiplier_learning_rate"):
+            _require(getattr(self, name) > 0, f"prune.{name}", getattr(self, name), "positive")
         _require(
             0 < self.sparsity_warmup <= 1,
             "prune.sparsity_warmup",

@@ -74,7 +74,6 @@ class PruneProgram:
             len(train), num_instances, config.num_groups(num_instances), seed
         )
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
-        rate = config.gate_learning_rate
         self.modules: Mapping[str, nn.Module] = {
             "model": model,
             "gates": gates,
@@ -83,8 +82,10 @@ class PruneProgram:
         }
         self.optimizers: Mapping[str, Optimizer] = {
             "model": make_optimizer([model, self.layer_map], config),
-            "gates": torch.optim.Adam(gates.parameters(), lr=rate),
-            "lagrangian": torch.optim.Adam(self.lagrangian.parameters(), lr=rate, maximize=True),
+            "gates": torch.optim.Adam(gates.parameters(), lr=config.gate_learning_rate),
+            "lagrangian": torch.optim.Adam(
+                self.lagrangian.parameters(), lr=config.multiplier_learning_rate, maximize=True
+            ),
         }
 
     def update(self, step: int) -> dict[str, Tensor]:
