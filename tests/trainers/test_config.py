@@ -44,6 +44,7 @@ from trainers.errors import ConfigError
         (FinetuneConfig, "distill_weight", 1.1, r"in \[0, 1\]"),
         (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
         (PruneConfig, "gate_learning_rate", 0.0, "positive"),
+        (PruneConfig, "multiplier_learning_rate", 0.0, "positive"),
         (PruneConfig, "sparsity_warmup", 0.0, r"in \(0, 1\]"),
         (PruneConfig, "sparsity_warmup", 1.5, r"in \(0, 1\]"),
         (PruneConfig, "layer_distill_weight", -1.0, "0 or more"),

@@ -157,17 +157,3 @@ def test_training_learns_an_easy_task(make_program):
     losses = [float(program.update(step)["loss"]) for step in range(60)]
 
     assert np.mean(losses[-5:]) < 0.3 < np.mean(losses[:5])
-
-
-def test_bfloat16_trains_weights_that_stay_single_precision(make_model, make_encoded):
-    precision = Precision(torch.device("cpu"), torch.bfloat16)
-    model = make_model(2, dtype=torch.float32)
-    train, held_out = make_encoded(40), make_encoded(25, seed=1)
-    program = FinetuneProgram(
-        model, None, train, held_out, FinetuneConfig(), seed=0, precision=precision
-    )
-
-    loss = program.update(0)["loss"]
-
-    assert loss.isfinite()
-    assert {p.dtype for p in model.parameters()} == {torch.float32}

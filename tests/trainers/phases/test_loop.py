@@ -71,10 +71,10 @@ def make_options(tmp_path):
 def make_program(make_model, make_encoded):
     """Build one of the four phases' programs afresh, always from the same seed."""
 
-    def build(kind, num_instances=2):
+    def build(kind, num_instances=2, dtype=torch.float32):
         changes = {"dropout": 0.1, "dtype": torch.float32, "embed_mode": "single_pass"}
         model = make_model(num_instances, **changes)
-        shared = {"seed": 3, "precision": Precision(torch.device("cpu"))}
+        shared = {"seed": 3, "precision": Precision(torch.device("cpu"), dtype)}
         size = {"num_updates": NUM_UPDATES, "batch_size": 4, "learning_rate": 1e-2}
         train, held_out = make_encoded(40), make_encoded(30, seed=1)
         torch.manual_seed(0)
@@ -129,6 +129,20 @@ def test_a_killed_phase_ends_with_the_bits_of_an_undisturbed_one(
     before, after = everything(undisturbed), everything(taken_up)
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("kind", ["prime", "pretrain", "finetune", "prune"])
+def test_bfloat16_trains_weights_that_stay_single_precision(make_program, make_options, kind):
+    plain, fast = make_program(kind), make_program(kind, dtype=torch.bfloat16)
+
+    losses = [
+        [p.value for p in run_phase(kind, program, options, ignore).history if p.name == "loss"]
+        for program, options in ((plain, make_options(interval_s=1e9)), (fast, make_options()))
+    ]
+
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    assert {tensor.dtype for tensor in everything(fast).values()} == {torch.float32}
 
 
 def test_a_taken_up_phase_repeats_no_update_and_says_where_it_starts(make_options):

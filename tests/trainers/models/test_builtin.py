@@ -1,0 +1,63 @@
+"""The small model that ships with the package."""
+
+import pytest
+import torch
+
+from trainers.config import ModelConfig
+from trainers.data.builtin import vocabulary
+from trainers.data.encoding import SPECIAL_TOKENS, special_ids
+from trainers.models.checkpoints import (
+    builtin_directory,
+    builtin_widths,
+    has_pretrained_width,
+    load_source,
+    load_tokenizer,
+    source_fingerprint,
+)
+
+BUILTIN = ModelConfig()
+PACKAGE_LIMIT_MB = 12
+
+
+def test_the_built_in_model_ships_in_the_widths_of_the_default_search():
+    assert builtin_widths() == (1, 2, 5, 10)
+    assert all(has_pretrained_width(BUILTIN, n) for n in (1, 2, 5, 10))
+    assert not has_pretrained_width(BUILTIN, 3)
+
+
+@pytest.mark.parametrize("num_instances", [1, 2, 5, 10])
+def test_each_built_in_width_loads_with_finite_weights(num_instances):
+    model = load_source(BUILTIN, num_instances)
+
+    assert model.shape.num_instances == num_instances
+    assert model.shape == load_source(BUILTIN, 1).shape.dense(num_instances)
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_a_width_that_does_not_ship_starts_from_the_plain_model():
+    model = load_source(BUILTIN, 3)
+
+    assert model.shape.num_instances == 3
+    assert torch.equal(
+        model.embeddings.tokens.weight, load_source(BUILTIN, 1).embeddings.tokens.weight
+    )
+    assert source_fingerprint(BUILTIN, 3) == source_fingerprint(BUILTIN, 1)
+
+
+def test_built_in_widths_are_different_models():
+    assert len({source_fingerprint(BUILTIN, n) for n in (1, 2, 5, 10)}) == 4
+
+
+def test_the_built_in_tokenizer_knows_every_word_of_the_built_in_data():
+    tokenizer = load_tokenizer("builtin")
+    unknown = tokenizer.token_to_id("[UNK]")
+
+    assert special_ids(tokenizer) == tuple(range(len(SPECIAL_TOKENS)))
+    assert all(unknown not in tokenizer.encode(word).ids for word in vocabulary())
+    assert tokenizer.get_vocab_size() == load_source(BUILTIN, 1).shape.vocab_size
+
+
+def test_the_built_in_model_is_small_enough_for_a_package():
+    found = builtin_directory(1).parent.rglob("*.safetensors")
+
+    assert sum(path.stat().st_size for path in found) < PACKAGE_LIMIT_MB * 2**20
