@@ -8,7 +8,7 @@ from autoprumux.records import Candidate, Measurement
 Report = Callable[[str, float, int], None]
 """`report(name, value, step)`. Names are `PHASE/VALUE`: `finetune/loss`, `prune/sparsity`,
 `finetune/held_out_accuracy`; `PHASE/total` announces a phase with `value` = its number of updates
-and `step` = the updates already done (after a resume); `PHASE/step` ticks with the updates done."""
+and `step` = the updates already done (after a resume); `PHASE/step` ticks with updates done."""
 
 
 class Evaluator(Protocol):
