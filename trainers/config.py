@@ -218,8 +218,10 @@ class PruneConfig(PhaseConfig):
     """Weight of the gold-label cross-entropy; 0 as published."""
     temperature: float = 2.0
     """Softmax temperature of the prediction distillation."""
-    tolerance: float = 0.01
-    """Largest shortfall of the expected sparsity at the end before pruning counts as failed."""
+    tolerance: float = 0.05
+    """Largest shortfall of the expected sparsity at the end before pruning counts as failed. The
+    final structure has the requested sparsity in any case; gates that expect far less have not
+    decided which units to give up."""
     freeze_embeddings: bool = False
     """See `FinetuneConfig.freeze_embeddings`."""
 

@@ -5,7 +5,7 @@ import pytest
 
 from autoprumux.errors import ConfigError, UsageError
 from autoprumux.study_files import Override, load_study, load_task, parse_setting
-from trainers.config import TaskConfig
+from trainers.config import TaskConfig, TrainerConfig
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_study_file_changes_only_what_it_names(study_file):
     study = load_study(path)
 
     assert study.trainer.finetune.num_updates == 7
-    assert study.trainer.prune == load_study("embedded").trainer.prune
+    assert study.trainer.prune == TrainerConfig().prune
     assert study.search.budgets == (0.01, 0.03)
 
 

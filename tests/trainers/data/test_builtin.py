@@ -181,7 +181,10 @@ def test_single_words_of_the_whole_training_split_leave_a_gap_to_the_oracle(name
     train = generate(name, 6000, 0, "train")
     validation = generate(name, 3000, 0, "validation")
 
-    assert 1 / len(TASKS[name].labels) + 0.2 < fit_bag_of_words(train)(validation) < 0.82
+    chance, word_share = 1 / len(TASKS[name].labels), KIND_SHARES[name][0]
+    # All word examples and guesses on the rest, and three standard errors of 3,000 examples.
+    most = word_share + (1 - word_share) * chance + 0.02
+    assert chance + 0.2 < fit_bag_of_words(train)(validation) < most < 0.9
 
 
 @pytest.mark.parametrize("name", NAMES)
