@@ -237,7 +237,9 @@ def _load_bert(config: ModelConfig) -> MuxedBert:
 def _read_bert(source: str) -> tuple["PreTrainedConfig", dict[str, Tensor]]:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModel  # loads slowly, and only such sources need it
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # loading takes a moment; the search shows its own bar
     try:
         described = AutoConfig.from_pretrained(source)
         if described.model_type != "bert":
