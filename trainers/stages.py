@@ -1,0 +1,365 @@
+"""Phases as stages that need one another, each kept in a cache.
+
+A phase's result is stored under the hash of everything that decides it: its configuration, the
+data, the seed, and the result it starts from. Candidates that share a beginning share its results,
+and a killed run takes up at its last checkpoint.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from trainers.config import FinetuneConfig, PhaseConfig, TrainerConfig, to_dict
+from trainers.data.encoding import Encoded, encode, special_ids
+from trainers.data.examples import Examples, Splits
+from trainers.data.load import load_splits
+from trainers.data.tasks import Task, find_task
+from trainers.errors import ConfigError, SparsityError
+from trainers.models.checkpoints import (
+    has_pretrained_width,
+    load_model,
+    load_source,
+    load_tokenizer,
+    read_tensors,
+    save_model,
+    save_tensors,
+    save_text,
+    source_fingerprint,
+)
+from trainers.models.compaction import compact
+from trainers.models.heads import TokenHead
+from trainers.models.masks import Gates, masks_to
+from trainers.models.muxed_bert import MuxedBert, initialise
+from trainers.phases.finetune import FinetuneProgram
+from trainers.phases.loop import LoopOptions, Program, Report, run_phase
+from trainers.phases.precision import Precision
+from trainers.phases.pretrain import PretrainProgram
+from trainers.phases.prime import PrimeProgram
+from trainers.phases.prune import PruneProgram
+from trainers.results import HistoryPoint, PhaseResult
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Part of every cache key; raised when a change makes older results unusable."""
+RESULT_FILE = "result.json"
+"""Written last into a cache entry, marks it as complete."""
+HEAD_FILE = "token_head.safetensors"
+"""The token head that priming hands on to pre-training."""
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What all phases of one training share; loaded on first use."""
+
+    config: TrainerConfig
+    seed: int
+    cache_dir: Path
+    task: Task
+    tokenizer: Tokenizer
+    splits: Splits
+
+    @classmethod
+    def open(cls, config: TrainerConfig, *, seed: int, cache_dir: Path) -> "TrainingContext":
+        """Load the data and the tokenizer of a recipe."""
+        task = find_task(config.task)
+        tokenizer = load_tokenizer(config.model.source)
+        return cls(config, seed, cache_dir, task, tokenizer, load_splits(config.data, task))
+
+    @cached_property
+    def precision(self) -> Precision:
+        """Where and in which precision everything computes."""
+        device = resolve_device(self.config.device)
+        return Precision(device, getattr(torch, self.config.precision))
+
+    @cached_property
+    def train(self) -> Encoded:
+        """Examples to train on."""
+        return self._encode(self.splits.train)
+
+    @cached_property
+    def held_out(self) -> Encoded:
+        """Examples that weights are chosen by."""
+        return self._encode(self.splits.held_out)
+
+    @cached_property
+    def validation(self) -> Encoded:
+        """Examples that are reported on."""
+        return self._encode(self.splits.validation)
+
+    def _encode(self, examples: Examples) -> Encoded:
+        length = self.config.data.max_length
+        return encode(self.tokenizer, examples.texts, length, examples.labels)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cached phase and the stages it needs."""
+
+    context: TrainingContext
+    name: str
+    num_instances: int
+    seed: int
+    key: dict[str, Any]
+    """Everything that decides the result, beside what it needs."""
+    needs: tuple["Stage", ...]
+    config: PhaseConfig
+    start: Callable[[], tuple[Program, MuxedBert]]
+    """Builds the program and names the model that is saved."""
+    finish: Callable[[Program, MuxedBert], MuxedBert] = lambda _, model: model
+    """Turns the trained model into the stored one."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of everything that decides the result."""
+        values = {
+            "format": FORMAT,
+            "phase": self.name,
+            "num_instances": self.num_instances,
+            "seed": self.seed,
+            "data": self.context.splits.fingerprint,
+            "max_length": self.context.config.data.max_length,
+            "precision": self.context.config.precision,
+            "config": to_dict(self.config),
+            "needs": [stage.digest for stage in self.needs],
+            **self.key,
+        }
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def directory(self) -> Path:
+        """Cache entry."""
+        return self.context.cache_dir / f"{self.name}-n{self.num_instances}-{self.digest}"
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the result is stored."""
+        return (self.directory / RESULT_FILE).is_file()
+
+    def load(self) -> MuxedBert:
+        """Load the stored model."""
+        return load_model(self.directory)
+
+    def run_all(self, report: Report) -> Iterator[PhaseResult]:
+        """Run what is missing, upstream first, and yield every phase once, in order."""
+        seen = set[Path]()
+        for stage in self._in_order():
+            if stage.directory not in seen:
+                seen.add(stage.directory)
+                yield stage._cached_result() if stage.is_complete else stage._run(report)
+
+    def _in_order(self) -> Iterator["Stage"]:
+        for stage in self.needs:
+            yield from stage._in_order()
+        yield self
+
+    def _cached_result(self) -> PhaseResult:
+        values = json.loads((self.directory / RESULT_FILE).read_text(encoding="utf-8"))
+        history = tuple(HistoryPoint(**point) for point in values.pop("history"))
+        return replace(PhaseResult(**values, history=history), is_cached=True)
+
+    def _run(self, report: Report) -> PhaseResult:
+        torch.manual_seed(self.seed)
+        program, model = self.start()
+        options = LoopOptions(
+            num_updates=self.config.num_updates,
+            num_evaluations=getattr(self.config, "num_evaluations", 1),
+            seed=self.seed,
+            progress_path=self.directory / "progress.safetensors",
+            checkpoint_interval_s=self.context.config.checkpoint_interval_s,
+        )
+        result = run_phase(self.name, program, options, report)
+        finished = self.finish(program, model)
+        save_model(finished, self.directory, self.context.tokenizer)
+        head = program.modules.get("token_head")
+        if head is not None:
+            save_tensors(head.state_dict(), self.directory / HEAD_FILE, {})
+        save_text(json.dumps(asdict(result)), self.directory / RESULT_FILE)
+        options.progress_path.unlink(missing_ok=True)
+        logger.info("phase %s took %.1f s", self.name, result.duration_s)
+        return result
+
+
+def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
+    """Yield the stage of the dense fine-tuned model of a width, its teacher among its needs."""
+    config, model_config = context.config.finetune, context.config.model
+    needs = tuple(_pretrained_stages(context, num_instances))
+    teacher = None
+    if num_instances > 1 and (config.distill_weight > 0 or config.state_distill_weight > 0):
+        teacher = finetuned_stage(context, 1)
+    key: dict[str, Any] = {"model": to_dict(model_config), "task": context.task.labels}
+    key["source"] = source_fingerprint(model_config, num_instances)
+
+    def start() -> tuple[Program, MuxedBert]:
+        model = needs[-1].load() if needs else load_source(model_config, num_instances)
+        return _finetune_program(context, model, teacher, config, context.seed)
+
+    stages = (*needs, teacher) if teacher is not None else needs
+    return Stage(context, "finetune", num_instances, context.seed, key, stages, config, start)
+
+
+def pruned_stage(context: TrainingContext, dense: Stage, sparsity: float, seed: int) -> Stage:
+    """Yield the last stage of a pruned model that starts from, and is taught by, `dense`."""
+    prune = context.config.prune
+    key = {"sparsity": sparsity}
+
+    def start() -> tuple[Program, MuxedBert]:
+        device = context.precision.device
+        model = dense.load().to(device)
+        gates = Gates(model.shape).to(device)
+        program = PruneProgram(
+            model,
+            dense.load().to(device),
+            gates,
+            context.train,
+            sparsity,
+            prune,
+            seed=seed,
+            precision=context.precision,
+        )
+        return program, model
+
+    def finish(program: Program, model: MuxedBert) -> MuxedBert:
+        gates = program.modules["gates"]
+        assert isinstance(gates, Gates)
+        return _compacted(model, gates, sparsity, prune.tolerance)
+
+    pruned = Stage(
+        context, "prune", dense.num_instances, seed, key, (dense,), prune, start, finish
+    )
+    config = context.config.finetune_pruned
+    if config.num_updates == 0:
+        return pruned
+
+    def start_finetune() -> tuple[Program, MuxedBert]:
+        return _finetune_program(context, pruned.load(), dense, config, seed)
+
+    return Stage(
+        context,
+        "finetune_pruned",
+        dense.num_instances,
+        seed,
+        key,
+        (dense, pruned),
+        config,
+        start_finetune,
+    )
+
+
+def _pretrained_stages(context: TrainingContext, num_instances: int) -> Iterator[Stage]:
+    model_config = context.config.model
+    if has_pretrained_width(model_config, num_instances):
+        return
+    key: dict[str, Any] = {"model": to_dict(model_config)}
+    key["source"] = source_fingerprint(model_config, num_instances)
+    previous: Stage | None = None
+    phases: tuple[Literal["prime", "pretrain"], ...] = ("prime", "pretrain")
+    for name in phases:
+        config = getattr(context.config, name)
+        if config.num_updates == 0:
+            continue
+        start = _pretraining_start(context, name, num_instances, previous)
+        needs = () if previous is None else (previous,)
+        previous = Stage(context, name, num_instances, context.seed, key, needs, config, start)
+        yield previous
+
+
+def _pretraining_start(
+    context: TrainingContext,
+    name: Literal["prime", "pretrain"],
+    num_instances: int,
+    previous: Stage | None,
+) -> Callable[[], tuple[Program, MuxedBert]]:
+    def start() -> tuple[Program, MuxedBert]:
+        device, model_config = context.precision.device, context.config.model
+        source = load_source(model_config, num_instances) if previous is None else previous.load()
+        model = source.to(device)
+        shape = model.shape
+        head = TokenHead(shape.dense_hidden_size, shape.vocab_size, shape.layer_norm_eps)
+        head.apply(initialise)
+        if previous is not None:
+            head.load_state_dict(read_tensors(previous.directory / HEAD_FILE))
+        head = head.to(device)
+        shared: dict[str, Any] = {"seed": context.seed, "precision": context.precision}
+        if name == "prime":
+            config = context.config.prime
+            return PrimeProgram(model, head, context.train, config, **shared), model
+        teacher = load_source(model_config, 1).to(device)
+        return PretrainProgram(
+            model,
+            head,
+            teacher,
+            context.train,
+            special_ids(context.tokenizer),
+            context.config.pretrain,
+            **shared,
+        ), model
+
+    return start
+
+
+def _finetune_program(
+    context: TrainingContext,
+    model: MuxedBert,
+    teacher: Stage | None,
+    config: FinetuneConfig,
+    seed: int,
+) -> tuple[Program, MuxedBert]:
+    device = context.precision.device
+    labels = context.task.labels
+    if model.shape.labels != labels:
+        model = with_labels(model, labels)
+    program = FinetuneProgram(
+        model.to(device),
+        None if teacher is None else teacher.load().to(device),
+        context.train,
+        context.held_out,
+        config,
+        seed=seed,
+        precision=context.precision,
+    )
+    return program, model
+
+
+def with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
+    """Yield the model with a new head for `labels`; the first training of a task starts so."""
+    model.shape = replace(model.shape, labels=labels, num_classes=len(labels))
+    model.sequence_head.output = nn.Linear(model.shape.dense_hidden_size, len(labels))
+    model.sequence_head.apply(initialise)
+    return model
+
+
+def _compacted(model: MuxedBert, gates: Gates, sparsity: float, tolerance: float) -> MuxedBert:
+    reached = float(gates.expected_sparsity().detach())
+    if reached < sparsity - tolerance:
+        raise SparsityError(
+            f"Pruning ended at an expected sparsity of {reached:.3f} instead of {sparsity:.3f}; "
+            "raise `prune.num_updates` or `prune.gate_learning_rate`."
+        )
+    masks = masks_to(gates.binary_masks(sparsity), model.embeddings.tokens.weight)
+    return compact(model.eval(), masks)
+
+
+def resolve_device(word: str) -> torch.device:
+    """Yield the device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        ConfigError: If `cuda` is asked for and there is none.
+    """
+    if word == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "`device` is `cuda`, but torch sees no CUDA device; use `cpu` or `auto`."
+        )
+    if word == "auto":
+        word = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(word)
