@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -93,7 +94,17 @@ class Database:
             raise StorageError(f"{self.place} cannot be used by Optuna: {error}") from error
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; the SQLite file alone then holds everything.
+
+        Optuna's storage keeps a connection of its own, and SQLite empties the write-ahead log only
+        with the last one, so a copy of the file would miss what is still in the log.
+        """
+        if self.engine.dialect.name == "sqlite":
+            # A database that can only be read has nothing of ours in its log.
+            with contextlib.suppress(DBAPIError, sqlite3.Error):
+                connection = self.engine.raw_connection()
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+                connection.close()
         self.engine.dispose()
 
     def _make_optuna_storage(self) -> "RDBStorage":

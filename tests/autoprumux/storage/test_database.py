@@ -243,3 +243,22 @@ def test_newer_database_is_refused_and_kept(database: Database, tmp_path: Path) 
         open_database(f"sqlite:///{file}")
 
     assert file.read_bytes() == content
+
+
+def test_a_copy_of_the_closed_file_alone_holds_everything(
+    tmp_path: Path, demo_study: StudyRecord
+) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'study.db'}")
+    storage = database.optuna_storage()  # keeps a connection open, and with it the log
+    storage.get_all_studies()
+    Repository(database).save_study(demo_study)
+    database.close()
+
+    copied = tmp_path / "copy.db"
+    copied.write_bytes((tmp_path / "study.db").read_bytes())
+    copy = open_database(f"sqlite:///{copied}", must_exist=True)
+
+    assert Repository(copy).load_study().name == demo_study.name
+    copy.close()
+    storage.remove_session()
+    storage.engine.dispose()
