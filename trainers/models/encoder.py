@@ -45,24 +45,35 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(
-        self, states: Tensor, attention_mask: Tensor | None, heads: Tensor | None
+        self,
+        states: Tensor,
+        attention_mask: Tensor | None,
+        heads: Tensor | None,
+        num_queries: int | None = None,
     ) -> Tensor:
-        """Yield `(B, T, D)` before dropout, residual and norm.
+        """Yield `(B, Q, D)` before dropout, residual and norm.
 
         Args:
             states: `(B, T, D)`.
             attention_mask: `(B, 1, 1, T)` booleans, True where a token may be attended to.
             heads: `(H,)` gate values or none.
+            num_queries: Q, the first positions that are asked for; all T without it.
         """
         batch, length, _ = states.shape
-        projected = self.query_key_value(states).view(
-            batch, length, 3, self.num_heads, self.head_size
-        )
-        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (B, H, T, head_size)
+        sizes = (self.num_heads, self.head_size)
+        if num_queries is None:
+            projected = self.query_key_value(states).view(batch, length, 3, *sizes)
+            query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (B, H, T, head_size)
+        else:
+            width, linear = self.num_heads * self.head_size, self.query_key_value
+            asking = F.linear(states[:, :num_queries], linear.weight[:width], linear.bias[:width])
+            query = asking.view(batch, num_queries, *sizes).transpose(1, 2)
+            others = F.linear(states, linear.weight[width:], linear.bias[width:])
+            key, value = others.view(batch, length, 2, *sizes).permute(2, 0, 3, 1, 4)
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         if heads is not None:
             context = context * heads[:, None, None]
-        context = context.transpose(1, 2).reshape(batch, length, -1)  # (B, T, H * head_size)
+        context = context.transpose(1, 2).flatten(2)  # (B, Q, H * head_size)
         output: Tensor = self.output(context)
         return output
 
@@ -105,11 +116,15 @@ class EncoderLayer(nn.Module):
         self.attention = SelfAttention(shape, num_heads) if num_heads else None
         self.feedforward = FeedForward(shape, num_units) if num_units else None
 
-    def forward(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Yield the next `(B, T, D)` states."""
+    def forward(
+        self, states: Tensor, attention_mask: Tensor | None, num_queries: int | None = None
+    ) -> Tensor:
+        """Yield the next `(B, T, D)` states, or those of the first `num_queries` positions."""
+        kept = states[:, :num_queries]
         if self.attention is not None:
-            update = self.attention.dropout(self.attention(states, attention_mask, None))
-            states = self.attention.norm(states + update)
+            update = self.attention(states, attention_mask, None, num_queries)
+            kept = self.attention.norm(kept + self.attention.dropout(update))
+        states = kept
         if self.feedforward is not None:
             update = self.feedforward.dropout(self.feedforward(states, None))
             states = self.feedforward.norm(states + update)
@@ -152,7 +167,7 @@ class Encoder(nn.Module):
             attention_mask: `(B, T)` booleans, or none to attend everywhere.
             masks: Gate values, for dense models only.
         """
-        attend = None if attention_mask is None else attention_mask[:, None, None, :]
+        attend = _broadcast(attention_mask)
         outputs = []
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
@@ -162,3 +177,21 @@ class Encoder(nn.Module):
                 states = layer.forward_gated(states, attend, masks, index)
             outputs.append(states)
         return outputs
+
+    def first_states(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Yield the `(B, D)` last states of the first position, and compute no more than these.
+
+        Nothing reads the other positions once the last attention has, so from there on they are
+        left out: the last layer of a dense model costs about a sixth.
+        """
+        attend = _broadcast(attention_mask)
+        layers = [layer for layer in self.layers if isinstance(layer, EncoderLayer)]
+        attending = [i for i, layer in enumerate(layers) if layer.attention is not None]
+        last = attending[-1] if attending else 0
+        for index, layer in enumerate(layers):
+            states = layer(states, attend, num_queries=1 if index >= last else None)
+        return states[:, 0]
+
+
+def _broadcast(attention_mask: Tensor | None) -> Tensor | None:
+    return None if attention_mask is None else attention_mask[:, None, None, :]

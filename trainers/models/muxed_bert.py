@@ -163,6 +163,10 @@ class MuxedBert(nn.Module):
         Raises:
             ShapeError: If the batch has another N or is longer than the position table.
         """
+        return self.encoder(*self._embed(batch, masks), masks)
+
+    def _embed(self, batch: Batch, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+        """Yield `(B, T, D)` embeddings and the `(B, T)` mask, if one is needed."""
         _, num_instances, length = batch.input_ids.shape
         if num_instances != self.shape.num_instances:
             raise ShapeError(
@@ -173,8 +177,7 @@ class MuxedBert(nn.Module):
                 f"Sequences have at most {self.shape.max_positions} tokens, got {length}."
             )
         states = self.embeddings(batch, None if masks is None else masks.hidden)
-        attention_mask = batch.attention_mask.any(dim=1) if self._needs_mask(batch) else None
-        return self.encoder(states, attention_mask, masks)
+        return states, batch.attention_mask.any(dim=1) if self._needs_mask(batch) else None
 
     def classify(self, states: Tensor) -> Tensor:
         """Yield `(B, N, C)` logits of the `(B, T, D)` last states, from `[CLS]` alone."""
@@ -189,8 +192,12 @@ class MuxedBert(nn.Module):
         return torch.tanh(self.pooler(first)).unsqueeze(1)
 
     def forward(self, batch: Batch, masks: Masks | None = None) -> Tensor:
-        """Yield `(B, N, C)` logits in input order."""
-        return self.classify(self.encode(batch, masks)[-1])
+        """Yield `(B, N, C)` logits in input order; see `encode` for errors."""
+        if masks is not None:
+            return self.classify(self.encode(batch, masks)[-1])
+        first = self.encoder.first_states(*self._embed(batch, None))
+        logits: Tensor = self.sequence_head(self.sequence_states(first))
+        return logits
 
     def _needs_mask(self, batch: Batch) -> bool:
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":

@@ -76,11 +76,7 @@ class FinetuneProgram:
         assert self.examples.labels is not None
         labels = torch.from_numpy(self.examples.labels[groups]).to(self.precision.device)
         with self.precision.autocast():
-            states = self.model.encode(batch)[-1]
-            logits = self.model.classify(states)
-            loss = task_loss(logits, labels)
-            if self.teacher is not None:
-                loss = self._distilled(self.teacher, loss, states, logits, batch)
+            loss = self._loss(batch, labels)
         loss.backward()
         clip_and_step(optimizer)
         return {"loss": loss.detach()}
@@ -90,20 +86,32 @@ class FinetuneProgram:
         correct = count_correct(self.model, self.held_out, self.precision.device)
         return correct / len(self.held_out)
 
-    def _distilled(
-        self, teacher: MuxedBert, loss: Tensor, states: Tensor, logits: Tensor, batch: Batch
-    ) -> Tensor:
-        view = teacher_view(teacher, batch)
+    def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
+        if self.teacher is None:
+            return task_loss(self.model(batch), labels)
+        view = teacher_view(self.teacher, batch)
+        share, state_weight = self.config.distill_weight, self._state_weight(self.teacher)
+        if state_weight == 0:
+            with torch.no_grad():
+                target = self.teacher(view)
+            logits = self.model(batch)
+            return self._mixed(share, logits, target, labels)
+        assert self.model.demux is not None
         with torch.no_grad():
-            teacher_states = teacher.encode(view)[-1]
-            target = teacher.classify(teacher_states).reshape(logits.shape)
-        share = self.config.distill_weight
-        loss = (1 - share) * loss + share * logit_distillation(logits, target, TEMPERATURE)
-        if self.config.state_distill_weight > 0 and self.model.demux is not None:
-            is_single = teacher.shape.num_instances == 1
-            if is_single:
-                flat = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
-                student = self.model.demux(states).transpose(1, 2)  # (B, N, T, D)
-                error = masked_mse(student, flat, batch.attention_mask)
-                loss = loss + self.config.state_distill_weight * error
-        return loss
+            teacher_states = self.teacher.encode(view)[-1]  # (B * N, T, D)
+            target = self.teacher.classify(teacher_states)
+        states = self.model.encode(batch)[-1]
+        loss = self._mixed(share, self.model.classify(states), target, labels)
+        wanted = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
+        student = self.model.demux(states).transpose(1, 2)  # (B, N, T, D)
+        return loss + state_weight * masked_mse(student, wanted, batch.attention_mask)
+
+    def _state_weight(self, teacher: MuxedBert) -> float:
+        """Only an N = 1 teacher has states that belong to one sequence each."""
+        is_asked = self.model.demux is not None and teacher.shape.num_instances == 1
+        return self.config.state_distill_weight if is_asked else 0.0
+
+    def _mixed(self, share: float, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+        target = target.reshape(logits.shape)
+        distilled = logit_distillation(logits, target, TEMPERATURE)
+        return (1 - share) * task_loss(logits, labels) + share * distilled

@@ -82,3 +82,28 @@ def test_padding_positions_do_not_influence_the_others(make_model):
 
     assert torch.equal(before, after)
     assert not torch.equal(encoder(states, None)[-1][:, :4], encoder(changed, None)[-1][:, :4])
+
+
+@pytest.mark.parametrize("heads", [(4, 4, 4), (4, 2, 0), (0, 1, 0), (0, 0, 0)])
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_the_first_position_alone_is_computed_as_among_all(make_model, heads, is_padded):
+    encoder = make_model(head_counts=heads, feedforward_sizes=(64, 0, 7)).encoder
+    states = torch.randn(3, 6, 32, dtype=torch.float64)
+    mask = torch.arange(6) < torch.tensor([[6], [4], [1]]) if is_padded else None
+
+    first = encoder.first_states(states, mask)
+
+    assert first.shape == (3, 32)
+    torch.testing.assert_close(first, encoder(states, mask)[-1][:, 0], atol=1e-12, rtol=0)
+
+
+def test_a_model_computes_its_last_layer_for_the_first_position_only(make_model, make_groups):
+    model = make_model(2)
+    seen = []
+    model.encoder.layers[-1].feedforward.register_forward_pre_hook(
+        lambda module, arguments: seen.append(arguments[0].shape)
+    )
+
+    model(make_groups(2, num_groups=3, length=9))
+
+    assert seen == [(3, 1, 32)]

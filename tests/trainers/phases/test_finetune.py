@@ -5,7 +5,6 @@ import torch
 from trainers.config import FinetuneConfig
 from trainers.measure.accuracy import count_correct
 from trainers.measure.batching import make_batch
-from trainers.models.muxed_bert import MuxedBert
 from trainers.phases.finetune import FinetuneProgram, teacher_view
 from trainers.phases.losses import logit_distillation, masked_mse, task_loss
 from trainers.phases.precision import Precision
@@ -31,31 +30,24 @@ def make_program(make_model, make_encoded):
     return build
 
 
-class Spy:
-    """Remembers the batches that a model encodes."""
-
-    def __init__(self, monkeypatch):
-        self.seen = {}
-        encode = MuxedBert.encode
-
-        def remember(model, batch, masks=None):
-            self.seen[id(model)] = batch
-            return encode(model, batch, masks)
-
-        monkeypatch.setattr(MuxedBert, "encode", remember)
+def remember_batches(model):
+    """Yield the list to which every batch that `model` reads is added."""
+    seen = []
+    model.embeddings.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    return seen
 
 
 @pytest.mark.parametrize("teacher_width", [1, 2])
 def test_teacher_and_student_see_the_same_sequences_in_the_same_order(
-    make_program, make_model, monkeypatch, teacher_width
+    make_program, make_model, teacher_width
 ):
     teacher = make_model(teacher_width, seed=1, dtype=torch.float32)
     program = make_program(2, teacher=teacher, distill_weight=0.5)
-    spy = Spy(monkeypatch)
+    student_batches, teacher_batches = remember_batches(program.model), remember_batches(teacher)
 
     program.update(3)
 
-    students, teachers = spy.seen[id(program.model)], spy.seen[id(teacher)]
+    (students,), (teachers,) = student_batches, teacher_batches
     groups = program.sampler.groups(3)
     ids = program.examples.input_ids[groups][..., : students.input_ids.shape[-1]]
     assert np.array_equal(students.input_ids.numpy(), ids)
