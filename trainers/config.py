@@ -112,6 +112,8 @@ class PhaseConfig:
     """Share of the updates with rising learning rate, in [0, 1)."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices."""
+    bucket_by_length: bool = True
+    """True gives a batch groups of similar length, so that little of it is padding."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Config").lower()
@@ -134,6 +136,15 @@ class PrimeConfig(PhaseConfig):
     """Token-retrieval warm-up (PruMUX phase 1); skipped for N = 1."""
 
     num_updates: int = 600
+    slots_per_token: int = 1
+    """Instances whose token is asked for at each position: 1 as published; 0 for all of them,
+    which needs several times fewer updates and, with a large vocabulary, more time for each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(
+            self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,12 +56,22 @@ class BuiltinRecipe:
     feedforward_size: int = 512
     pretrain: PretrainConfig = field(
         default_factory=lambda: PretrainConfig(
-            num_updates=7000, batch_size=32, learning_rate=1e-3, detect_weight=1.0
+            num_updates=7000,
+            batch_size=32,
+            learning_rate=1e-3,
+            bucket_by_length=False,
+            detect_weight=1.0,
         )
     )
     """Masked-language modelling of the N = 1 model."""
     prime: PrimeConfig = field(
-        default_factory=lambda: PrimeConfig(num_updates=500, batch_size=32, learning_rate=1e-3)
+        default_factory=lambda: PrimeConfig(
+            num_updates=1000,
+            batch_size=32,
+            learning_rate=1e-3,
+            bucket_by_length=False,
+            slots_per_token=0,
+        )
     )
     """Retrieval of each wider model, started from the N = 1 weights."""
     widen: PretrainConfig = field(
@@ -70,6 +80,7 @@ class BuiltinRecipe:
             batch_size=32,
             max_sequences=200,
             learning_rate=1e-3,
+            bucket_by_length=False,
             detect_weight=1.0,
             distill_weight=4.0,
         )
@@ -81,6 +92,7 @@ class BuiltinRecipe:
             batch_size=32,
             max_sequences=200,
             learning_rate=1e-3,
+            bucket_by_length=False,
             warmup=0.05,
             mask_probability=0.1,
             detect_weight=6.0,

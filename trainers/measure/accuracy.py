@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from trainers.config import AccuracyConfig
 from trainers.data.encoding import Encoded
 from trainers.data.grouping import group_indices, ungroup
-from trainers.measure.batching import make_batch
+from trainers.measure.batching import make_batch, order_by_length
 from trainers.models.muxed_bert import MuxedBert
 from trainers.results import AccuracyResult
 
@@ -37,6 +37,8 @@ def predict(
     """
     model.eval()
     indices, is_real = group_indices(len(examples), model.shape.num_instances, seed=seed)
+    order = order_by_length(examples.lengths, indices)  # whole groups, so nothing else changes
+    indices, is_real = indices[order], is_real[order]
     classes = []
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainers.config import PhaseConfig
 from trainers.data.encoding import Encoded
 from trainers.models.muxed_bert import Batch
 
@@ -20,27 +21,52 @@ def make_batch(encoded: Encoded, groups: NDArray[np.int64], device: torch.device
     ).to(device)
 
 
+NUM_SORTED_BATCHES = 50
+"""Batches among which groups are sorted by length: enough to pad little, few enough that an
+epoch stays random."""
+
+
+def order_by_length(lengths: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Yield the order of `groups` `(G, N)` by the length of their longest sequence, `(G,)`."""
+    return np.argsort(lengths[groups].max(axis=1), kind="stable")
+
+
 class GroupSampler:
     """Random groups for training, computed from the step alone: a resumed run repeats them.
 
     Args:
-        num_examples: Size of the training set.
+        encoded: Training set.
         num_instances: N.
-        num_groups: Groups in a batch.
+        config: Groups in a batch, and whether a batch gets groups of similar length. Which
+            sequences share a group is random in any case.
         seed: Decides the order of every epoch.
     """
 
-    def __init__(self, num_examples: int, num_instances: int, num_groups: int, seed: int) -> None:
-        self.num_examples, self.seed = num_examples, seed
-        self.shape = (num_groups, num_instances)
-        self.size = num_groups * num_instances
-        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
+    def __init__(
+        self, encoded: Encoded, num_instances: int, config: PhaseConfig, seed: int
+    ) -> None:
+        self.lengths = encoded.lengths if config.bucket_by_length else None
+        self.num_examples, self.seed = len(encoded), seed
+        self.shape = (config.num_groups(num_instances), num_instances)
+        self.num_batches = max(1, self.num_examples // (self.shape[0] * num_instances))
+        self._epoch, self._batches = -1, np.zeros((0, *self.shape), dtype=np.int64)
 
     def groups(self, step: int) -> NDArray[np.int64]:
         """Yield the `(B, N)` example indices of one update."""
-        epoch, place = divmod(step, max(1, self.num_examples // self.size))
+        epoch, place = divmod(step, self.num_batches)
         if epoch != self._epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
-            self._order = np.resize(order, max(self.size, self.num_examples))
-            self._epoch = epoch
-        return self._order[place * self.size : (place + 1) * self.size].reshape(self.shape)
+            self._epoch, self._batches = epoch, self._draw(epoch)
+        return self._batches[place]
+
+    def _draw(self, epoch: int) -> NDArray[np.int64]:
+        """Yield the `(batches, B, N)` groups of an epoch; the rest of the examples waits."""
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(self.num_examples)
+        batches = np.resize(order, (self.num_batches, *self.shape))
+        if self.lengths is None:
+            return batches
+        for start in range(0, self.num_batches, NUM_SORTED_BATCHES):
+            block = batches[start : start + NUM_SORTED_BATCHES]
+            groups = block.reshape(-1, self.shape[1])
+            block[:] = groups[order_by_length(self.lengths, groups)].reshape(block.shape)
+        return batches[random.permutation(self.num_batches)]

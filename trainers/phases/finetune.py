@@ -57,10 +57,7 @@ class FinetuneProgram:
         self.model, self.config = model, config
         self.teacher = teacher.eval() if teacher is not None else None
         self.examples, self.held_out, self.precision = train, held_out, precision
-        num_instances = model.shape.num_instances
-        self.sampler = GroupSampler(
-            len(train), num_instances, config.num_groups(num_instances), seed
-        )
+        self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.modules: Mapping[str, nn.Module] = {"model": model}
         optimizer = make_optimizer([model], config)

@@ -91,10 +91,7 @@ class PretrainProgram:
             teacher.eval() if teacher is not None and config.distill_weight > 0 else None
         )
         self.special_ids, self.precision = special_ids, precision
-        num_instances = model.shape.num_instances
-        self.sampler = GroupSampler(
-            len(corpus), num_instances, config.num_groups(num_instances), seed
-        )
+        self.sampler = GroupSampler(corpus, model.shape.num_instances, config, seed)
         vocabulary = Vocabulary(corpus, model.shape.vocab_size, special_ids)
         self.vocabulary = vocabulary.to(precision.device)
         trained: dict[str, nn.Module] = {"model": model, "token_head": head}

@@ -12,7 +12,7 @@ from trainers.config import PrimeConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.heads import TokenHead
-from trainers.models.muxed_bert import MuxedBert
+from trainers.models.muxed_bert import Batch, MuxedBert
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,
@@ -66,7 +66,7 @@ def retrieval_loss(
 
 
 class PrimeProgram:
-    """Predict, at every position, the token of one randomly chosen instance (DataMUX, section 3).
+    """Predict, at every position, the tokens of randomly chosen instances (DataMUX, section 3).
 
     Args:
         model: Model to train, N > 1.
@@ -89,10 +89,7 @@ class PrimeProgram:
     ) -> None:
         self.model, self.head, self.corpus, self.config = model, head, corpus, config
         self.precision = precision
-        num_instances = model.shape.num_instances
-        self.sampler = GroupSampler(
-            len(corpus), num_instances, config.num_groups(num_instances), seed
-        )
+        self.sampler = GroupSampler(corpus, model.shape.num_instances, config, seed)
         self.vocabulary = Vocabulary(corpus, model.shape.vocab_size).to(precision.device)
         self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
         optimizer = make_optimizer([model, head], config)
@@ -104,16 +101,16 @@ class PrimeProgram:
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
         batch = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
-        num_groups, num_instances, length = batch.input_ids.shape
         with self.precision.autocast():
             states = self.model.encode(batch)[-1]
-            slots = torch.randint(num_instances, (num_groups, length), device=states.device)
-            ids = batch.input_ids.gather(1, slots[:, None]).squeeze(1)  # (B, T)
-            is_real = batch.attention_mask.gather(1, slots[:, None]).squeeze(1)
+            slots = self._draw_slots(batch)  # (B, K, T)
+            ids = batch.input_ids.gather(1, slots)
+            is_real = batch.attention_mask.gather(1, slots)
+            groups, _, places = is_real.nonzero(as_tuple=True)
             loss = retrieval_loss(
                 self.model,
                 self.head,
-                states[is_real],
+                states[groups, places],
                 ids[is_real],
                 slots[is_real],
                 self.vocabulary,
@@ -121,6 +118,12 @@ class PrimeProgram:
         loss.backward()
         clip_and_step(optimizer)
         return {"loss": loss.detach()}
+
+    def _draw_slots(self, batch: Batch) -> Tensor:
+        """Draw `(B, K, T)` different instances at each position, all of them if K = N."""
+        num_slots = self.config.slots_per_token or batch.input_ids.shape[1]
+        scores = torch.rand(batch.input_ids.shape, device=batch.input_ids.device)
+        return scores.argsort(dim=1)[:, :num_slots]
 
     def evaluate(self) -> float | None:
         """Retrieval has no held-out score that weights are chosen by; the last are kept."""

@@ -69,10 +69,7 @@ class PruneProgram:
         self.layer_map = identity_map(model.shape.dense_hidden_size).to(precision.device)
         with torch.no_grad():
             self.start = float(gates.expected_sparsity())
-        num_instances = model.shape.num_instances
-        self.sampler = GroupSampler(
-            len(train), num_instances, config.num_groups(num_instances), seed
-        )
+        self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.modules: Mapping[str, nn.Module] = {
             "model": model,

@@ -106,6 +106,22 @@ def test_priming_trains_the_demultiplexer_but_not_the_multiplexing_keys(
     assert program.evaluate() is None
 
 
+@pytest.mark.parametrize(("slots_per_token", "expected"), [(1, 1), (2, 2), (0, 3), (9, 3)])
+def test_priming_asks_for_different_instances_at_each_position(
+    make_model, make_encoded, make_groups, slots_per_token, expected
+):
+    config = PrimeConfig(num_updates=1, slots_per_token=slots_per_token)
+    head = make_head(torch.float32)
+    program = PrimeProgram(make_model(3), head, make_encoded(), config, seed=0, precision=CPU)
+
+    slots = program._draw_slots(make_groups(3, num_groups=50, length=9))
+
+    assert slots.shape == (50, expected, 9)
+    ordered = slots.sort(dim=1).values
+    assert (ordered.diff(dim=1) > 0).all()
+    assert slots.unique().tolist() == [0, 1, 2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_instances", "share"), [(2, 0.99), (4, 0.95)])
 def test_priming_learns_to_retrieve_every_token_and_needs_the_keys_for_it(
@@ -115,7 +131,9 @@ def test_priming_learns_to_retrieve_every_token_and_needs_the_keys_for_it(
     model = make_model(num_instances, dtype=torch.float32, embed_mode="single_pass")
     model.apply(initialise)
     corpus = make_encoded(4000)
-    config = PrimeConfig(num_updates=2500, batch_size=64, learning_rate=3e-3, weight_decay=0.0)
+    config = PrimeConfig(
+        num_updates=800, batch_size=64, learning_rate=3e-3, weight_decay=0.0, slots_per_token=0
+    )
     program = PrimeProgram(model, make_head(torch.float32), corpus, config, seed=0, precision=CPU)
     assert retrieved_share(program) < 0.1
 
