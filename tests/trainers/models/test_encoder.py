@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trainers.models.encoder import Encoder, masked_layer_norm
+from trainers.models.encoder import Encoder, attend, masked_layer_norm
 from trainers.models.masks import masks_to, open_masks
 
 
@@ -82,6 +82,27 @@ def test_padding_positions_do_not_influence_the_others(make_model):
 
     assert torch.equal(before, after)
     assert not torch.equal(encoder(states, None)[-1][:, :4], encoder(changed, None)[-1][:, :4])
+
+
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_attention_in_bfloat16_agrees_with_float32_forward_and_backward(is_masked):
+    torch.manual_seed(0)
+    exact = torch.randn(3, 2, 4, 9, 8, requires_grad=True)
+    rounded = exact.detach().bfloat16().requires_grad_()
+    mask = torch.arange(9) < torch.tensor([9, 3])[:, None, None, None] if is_masked else None
+
+    results = []
+    for inputs in (exact, rounded):
+        context = attend(*inputs, mask)
+        context.square().sum().backward()
+        results.append((context.float(), inputs.grad.float()))
+
+    (context, gradient), (context16, gradient16) = results
+    assert torch.equal(context16, context16.bfloat16().float())
+    torch.testing.assert_close(context16, context, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(gradient16, gradient, atol=0.06, rtol=0.05)
+    if is_masked:
+        assert not rounded.grad[1:, 1, :, 3:].any()
 
 
 @pytest.mark.parametrize("heads", [(4, 4, 4), (4, 2, 0), (0, 1, 0), (0, 0, 0)])
