@@ -71,7 +71,7 @@ def test_a_full_group_counts_all_its_sequences(make_model, make_encoded):
     assert result.num_threads == torch.get_num_threads()
 
 
-def test_a_model_against_itself_is_about_as_fast(make_model, make_encoded):
+def test_a_model_against_its_own_structure_is_about_as_fast(make_model, make_encoded):
     model = make_model(1, dtype=torch.float32)
 
     result = measure_throughput(
@@ -83,8 +83,21 @@ def test_a_model_against_itself_is_about_as_fast(make_model, make_encoded):
         device=CPU,
     )
 
-    assert 0.5 < result.speedup < 2
-    assert result.throughput > 0
+    assert result.speedup == 1
+    assert result.speedup_q1 <= 1 <= result.speedup_q3
+    assert 0.4 < result.throughput / result.baseline_throughput < 2.5
+
+
+@pytest.mark.usefixtures("paced")
+def test_the_speedup_of_the_baseline_is_one_by_definition(make_model, make_encoded):
+    config = ThroughputConfig(batch_size=6, num_repeats=3)
+
+    result = measure_throughput(
+        make_model(1), make_model(1, seed=1), make_encoded(), config, length=10, device=CPU
+    )
+
+    assert (result.speedup_q1, result.speedup) == (pytest.approx(5 / 6), 1)
+    assert result.speedup_q3 == pytest.approx(1.5)
 
 
 def test_both_models_are_timed_in_evaluation_mode_without_gradients(
