@@ -7,6 +7,7 @@ The phases and their cache are in `trainers.stages`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,28 +31,95 @@ from trainers.stages import (
 )
 
 
-def check_inputs(config: TrainerConfig) -> str:
-    """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.
+class Trainer:
+    """Trains and measures the candidates of one recipe; the data is loaded and encoded once.
 
-    Raises:
-        ConfigError: If options contradict each other or the machine lacks what they ask for.
-        DataError: If data files are missing or malformed.
-        CheckpointError: If weights or tokenizer are missing.
+    Args:
+        config: Recipe.
+        shared_seed: Decides the groups of the phases that all candidates of a width share, new
+            weights, and compositions.
+        cache_dir: Folder of the phase cache.
     """
-    resolve_device(config.device)
-    context = TrainingContext.open(config, seed=0, cache_dir=Path())
-    source_fingerprint(config.model, 1)
-    _ = context.train  # tokenises, so that a wrong tokenizer shows now
-    _check_fit(context, load_source(config.model, 1))
-    return context.splits.fingerprint
 
+    def __init__(self, config: TrainerConfig, *, shared_seed: int, cache_dir: Path) -> None:
+        self.config, self.shared_seed, self.cache_dir = config, shared_seed, cache_dir
 
-def cached_widths(config: TrainerConfig, *, seed: int, cache_dir: Path) -> frozenset[int]:
-    """Yield the widths whose fine-tuned model is in the cache."""
-    context = TrainingContext.open(config, seed=seed, cache_dir=cache_dir)
-    entries = cache_dir.glob(f"finetune-n*-*/{RESULT_FILE}")
-    found = {int(path.parent.name.split("-")[1][1:]) for path in entries}
-    return frozenset(n for n in found if finetuned_stage(context, n).is_complete)
+    @cached_property
+    def context(self) -> TrainingContext:
+        """What all trainings share; data and tokenizer are loaded when it is first asked for."""
+        return TrainingContext.open(self.config, seed=self.shared_seed, cache_dir=self.cache_dir)
+
+    def check(self) -> str:
+        """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.
+
+        Raises:
+            ConfigError: If options contradict each other or the machine lacks what they ask for.
+            DataError: If data files are missing or malformed.
+            CheckpointError: If weights or tokenizer are missing.
+        """
+        resolve_device(self.config.device)
+        source_fingerprint(self.config.model, 1)
+        _ = self.context.train  # tokenises, so that a wrong tokenizer shows now
+        _check_fit(self.context, load_source(self.config.model, 1))
+        return self.context.splits.fingerprint
+
+    def cached_widths(self) -> frozenset[int]:
+        """Yield the widths whose fine-tuned model is in the cache."""
+        entries = self.cache_dir.glob(f"finetune-n*-*/{RESULT_FILE}")
+        found = {int(path.parent.name.split("-")[1][1:]) for path in entries}
+        return frozenset(n for n in found if finetuned_stage(self.context, n).is_complete)
+
+    def train_and_measure(
+        self, *, num_instances: int, sparsity: float, seed: int, report: Report
+    ) -> TrainerResult:
+        """Train one candidate, or take up where a killed process stopped, and measure it.
+
+        Args:
+            num_instances: N.
+            sparsity: Requested sparsity in [0, 1).
+            seed: Decides groups and gate noise of pruning and of the training after it.
+            report: Called with `PHASE/VALUE`, value, step.
+
+        Raises:
+            ConfigError: If the candidate, the device or a length is impossible.
+            DataError: If data files are missing or malformed.
+            CheckpointError: If weights or tokenizer are missing or do not fit.
+            TrainingError: If the run failed; its class says how.
+        """
+        check_candidate(num_instances, sparsity)
+        context, config = self.context, self.config
+        device = context.precision.device
+        baseline = _dense_baseline(context)
+        _check_fit(context, baseline)
+        with _out_of_memory_as_error():
+            stage = finetuned_stage(context, num_instances)
+            if sparsity > 0:
+                stage = pruned_stage(context, stage, sparsity, seed)
+            phases = tuple(stage.run_all(report))
+            model = stage.load().to(device)
+            report("measure/total", 2, 0)
+            accuracy = measure_accuracy(
+                model, context.validation, config.accuracy, seed=self.shared_seed, device=device
+            )
+            report("measure/step", 1, 1)
+            throughput = measure_throughput(
+                model,
+                baseline.to(device),
+                context.validation,
+                config.throughput,
+                length=config.throughput.length or config.data.max_length,
+                device=device,
+            )
+            report("measure/step", 2, 2)
+        return TrainerResult(
+            accuracy=accuracy,
+            throughput=throughput,
+            sparsity=model.shape.sparsity,
+            structure=_structure(model),
+            phases=phases,
+            checkpoint=str(stage.directory),
+            environment=describe_environment(device),
+        )
 
 
 def train_and_measure(
@@ -60,65 +128,13 @@ def train_and_measure(
     num_instances: int,
     sparsity: float,
     seed: int,
-    shared_seed: int | None = None,
     cache_dir: Path,
     report: Report,
 ) -> TrainerResult:
-    """Train one candidate, or take up where a killed process stopped, and measure it.
-
-    Args:
-        config: Recipe.
-        num_instances: N.
-        sparsity: Requested sparsity in [0, 1).
-        seed: Decides groups and gate noise of pruning and of the training after it.
-        shared_seed: Decides the same of the phases that all candidates of a width share, new
-            weights, and compositions; without it, `seed` does.
-        cache_dir: Folder of the phase cache.
-        report: Called with `PHASE/VALUE`, value, step.
-
-    Raises:
-        ConfigError: If the candidate, the device or a length is impossible.
-        DataError: If data files are missing or malformed.
-        CheckpointError: If weights or tokenizer are missing or do not fit.
-        TrainingError: If the run failed; its class says how.
-    """
-    check_candidate(num_instances, sparsity)
-    shared_seed = seed if shared_seed is None else shared_seed
-    context = TrainingContext.open(config, seed=shared_seed, cache_dir=cache_dir)
-    baseline = _dense_baseline(context)
-    _check_fit(context, baseline)
-    with _out_of_memory_as_error():
-        stage = finetuned_stage(context, num_instances)
-        if sparsity > 0:
-            stage = pruned_stage(context, stage, sparsity, seed)
-        phases = tuple(stage.run_all(report))
-        model = stage.load().to(context.precision.device)
-        report("measure/total", 2, 0)
-        accuracy = measure_accuracy(
-            model,
-            context.validation,
-            config.accuracy,
-            seed=shared_seed,
-            device=context.precision.device,
-        )
-        report("measure/step", 1, 1)
-        throughput = measure_throughput(
-            model,
-            baseline.to(context.precision.device),
-            context.validation,
-            config.throughput,
-            length=config.throughput.length or config.data.max_length,
-            device=context.precision.device,
-        )
-        report("measure/step", 2, 2)
-    return TrainerResult(
-        accuracy=accuracy,
-        throughput=throughput,
-        sparsity=model.shape.sparsity,
-        structure=_structure(model),
-        phases=phases,
-        checkpoint=str(stage.directory),
-        environment=describe_environment(context.precision.device),
+    """Train and measure a single candidate; see `Trainer.train_and_measure`, also for errors."""
+    trainer = Trainer(config, shared_seed=seed, cache_dir=cache_dir)
+    return trainer.train_and_measure(
+        num_instances=num_instances, sparsity=sparsity, seed=seed, report=report
     )
 
 

@@ -46,7 +46,7 @@ class TrainedEvaluator:
     """
 
     def __init__(self, config: TrainerConfig, cache_dir: Path, seed: int) -> None:
-        self.config, self.cache_dir, self.seed = config, cache_dir, seed
+        self.trainer = pipeline.Trainer(config, shared_seed=seed, cache_dir=cache_dir)
         self._fingerprint: str | None = None
 
     @property
@@ -62,7 +62,7 @@ class TrainedEvaluator:
         if self._fingerprint is not None:
             return
         try:
-            self._fingerprint = pipeline.check_inputs(self.config)
+            self._fingerprint = self.trainer.check()
         except TrainerError as error:
             raise map_error(error) from error
 
@@ -70,13 +70,10 @@ class TrainedEvaluator:
         """See `Evaluator.evaluate`."""
         started = time.perf_counter()
         try:
-            result = pipeline.train_and_measure(
-                self.config,
+            result = self.trainer.train_and_measure(
                 num_instances=candidate.num_instances,
                 sparsity=candidate.sparsity,
                 seed=seed,
-                shared_seed=self.seed,
-                cache_dir=self.cache_dir,
                 report=report,
             )
         except TrainerError as error:
@@ -86,7 +83,7 @@ class TrainedEvaluator:
     def cached_widths(self) -> frozenset[int]:
         """See `Evaluator.cached_widths`."""
         try:
-            return pipeline.cached_widths(self.config, seed=self.seed, cache_dir=self.cache_dir)
+            return self.trainer.cached_widths()
         except TrainerError as error:
             raise map_error(error) from error
 

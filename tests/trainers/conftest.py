@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,29 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from trainers.config import (
+    AccuracyConfig,
+    DataConfig,
+    FinetuneConfig,
+    FinetunePrunedConfig,
+    ModelConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+    ThroughputConfig,
+    TrainerConfig,
+)
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded
+from trainers.models.checkpoints import save_model
 from trainers.models.masks import Masks, open_masks
 from trainers.models.muxed_bert import Batch, MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.pipeline import train_and_measure
 from trainers.pretraining import train_tokenizer
+from trainers.results import TrainerResult
 
+NUM_VALIDATION = 83  # leaves a remainder at every width above 1
 TINY = MuxedBertShape(
     vocab_size=100,
     hidden_size=32,
@@ -123,3 +140,85 @@ def make_encoded() -> Callable[..., Encoded]:
 def tokenizer() -> Tokenizer:
     """WordPiece of the built-in texts."""
     return train_tokenizer(unlabelled_texts(2000, 0))
+
+
+@pytest.fixture(scope="session")
+def source(tokenizer, tmp_path_factory) -> Path:
+    """A plain model of two layers with the tokenizer of the built-in texts."""
+    shape = MuxedBertShape(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        dense_hidden_size=32,
+        head_size=8,
+        head_counts=(4, 4),
+        feedforward_sizes=(64, 64),
+        dense_num_heads=4,
+        dense_feedforward_size=64,
+        max_positions=32,
+        embed_mode="single_pass",
+    )
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("source")
+    save_model(MuxedBert(shape), directory, tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def config(source) -> TrainerConfig:
+    """Few updates of a tiny model; nothing is learned, everything is exercised."""
+    size = {"batch_size": 8, "learning_rate": 1e-3}
+    return TrainerConfig(
+        task="sst2",
+        device="cpu",
+        data=DataConfig(num_train=256, num_validation=NUM_VALIDATION, num_held_out=32),
+        model=ModelConfig(source=str(source)),
+        prime=PrimeConfig(num_updates=3, **size),
+        pretrain=PretrainConfig(num_updates=3, detect_weight=0.5, **size),
+        finetune=FinetuneConfig(num_updates=4, num_evaluations=2, distill_weight=0.5, **size),
+        prune=PruneConfig(num_updates=30, gate_learning_rate=0.5, tolerance=0.3, **size),
+        finetune_pruned=FinetunePrunedConfig(num_updates=4, num_evaluations=2, **size),
+        accuracy=AccuracyConfig(num_compositions=2),
+        throughput=ThroughputConfig(batch_size=4, num_repeats=4, num_warmup=1),
+        checkpoint_interval_s=1e-6,
+    )
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., TrainerResult]:
+    """Train and measure one candidate, reporting to nobody unless told otherwise."""
+
+    def run(config, cache_dir, num_instances, sparsity, *, seed=0, report=lambda *event: None):
+        return train_and_measure(
+            config,
+            num_instances=num_instances,
+            sparsity=sparsity,
+            seed=seed,
+            cache_dir=cache_dir,
+            report=report,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory) -> Path:
+    """Phase cache that tests which train nothing of their own share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def events() -> list[tuple[str, float, int]]:
+    """What the training of (2, 0.6) reported."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def pruned(train, config, cache_dir, events):
+    """Result of (2, 0.6), the first candidate in its cache."""
+    return train(config, cache_dir, 2, 0.6, report=lambda *event: events.append(event))
+
+
+@pytest.fixture(scope="session")
+def baseline(train, config, cache_dir, pruned):
+    """Result of (1, 0), trained after (2, 0.6)."""
+    return train(config, cache_dir, 1, 0.0)

@@ -24,8 +24,8 @@ def measure_throughput(
     """Time whole forward passes of both models in turn, on inputs that are on the device already.
 
     Both get the same number of groups of real examples cut or padded to the same length, all
-    positions attended to. Tokenising is not timed; multiplexing and demultiplexing are. The speed-up
-    of the baseline's own structure is 1 by definition.
+    positions attended to. Tokenising is not timed; multiplexing and demultiplexing are. The
+    speed-up of the baseline's own structure is 1 by definition.
 
     Args:
         model: Compacted model of width N.

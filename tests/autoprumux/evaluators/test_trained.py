@@ -122,8 +122,8 @@ def test_no_error_of_the_trainers_comes_through(monkeypatch, method, kind):
     def fail(*args, **options):
         raise kind("what went wrong")
 
-    for name in ("check_inputs", "train_and_measure", "cached_widths"):
-        monkeypatch.setattr(trained.pipeline, name, fail)
+    for name in ("check", "train_and_measure", "cached_widths"):
+        monkeypatch.setattr(trained.pipeline.Trainer, name, fail)
     evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
     arguments = (Candidate(1, 0.0), 0, ignore) if method == "evaluate" else ()
 
@@ -137,7 +137,7 @@ def test_other_errors_keep_their_class(monkeypatch):
     def fail(*args, **options):
         raise KeyError("a bug")
 
-    monkeypatch.setattr(trained.pipeline, "train_and_measure", fail)
+    monkeypatch.setattr(trained.pipeline.Trainer, "train_and_measure", fail)
 
     with pytest.raises(KeyError, match="a bug"):
         TrainedEvaluator(TrainerConfig(), Path("cache"), 0).evaluate(Candidate(1, 0.0), 0, ignore)
@@ -146,11 +146,11 @@ def test_other_errors_keep_their_class(monkeypatch):
 def test_a_candidate_is_trained_as_asked(monkeypatch, result):
     seen = {}
 
-    def train(config, **options):
-        seen.update(options, config=config)
+    def train(trainer, **options):
+        seen.update(options, **vars(trainer))
         return result
 
-    monkeypatch.setattr(trained.pipeline, "train_and_measure", train)
+    monkeypatch.setattr(trained.pipeline.Trainer, "train_and_measure", train)
     config = TrainerConfig(task="sst2")
 
     measurement = TrainedEvaluator(config, Path("cache"), seed=3).evaluate(
@@ -193,7 +193,7 @@ def test_the_time_of_earlier_processes_counts_but_cached_phases_do_not(
 def test_the_fingerprint_is_computed_once(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        trained.pipeline, "check_inputs", lambda config: calls.append(config) or "builtin:x"
+        trained.pipeline.Trainer, "check", lambda trainer: calls.append(trainer) or "builtin:x"
     )
     evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
 
@@ -202,9 +202,9 @@ def test_the_fingerprint_is_computed_once(monkeypatch):
 
 
 def test_cached_widths_are_those_of_the_study_s_seed(monkeypatch):
-    def find(config, *, seed, cache_dir):
-        return frozenset({1, seed})
+    def find(trainer):
+        return frozenset({1, trainer.shared_seed})
 
-    monkeypatch.setattr(trained.pipeline, "cached_widths", find)
+    monkeypatch.setattr(trained.pipeline.Trainer, "cached_widths", find)
 
     assert TrainedEvaluator(TrainerConfig(), Path("cache"), seed=5).cached_widths() == {1, 5}

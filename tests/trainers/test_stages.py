@@ -1,0 +1,189 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.config import (
+    AccuracyConfig,
+    DataConfig,
+    FinetunePrunedConfig,
+    PretrainConfig,
+    PrimeConfig,
+)
+from trainers.models.checkpoints import read_tensors
+from trainers.pipeline import Trainer
+
+MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")
+"""Those of N = 2: the second-last is the N = 1 teacher."""
+
+
+class KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def names(result, *, is_cached):
+    return tuple(phase.name for phase in result.phases if phase.is_cached == is_cached)
+
+
+def test_the_baseline_takes_its_finetuning_from_the_teacher_of_another_candidate(baseline):
+    assert names(baseline, is_cached=True) == ("finetune",)
+    assert baseline.sparsity == 0.0
+    assert baseline.structure.head_counts == (4, 4)
+
+
+def test_a_candidate_that_was_trained_before_is_taken_from_the_cache(
+    train, config, cache_dir, pruned
+):
+    again = train(config, cache_dir, 2, 0.6)
+
+    assert names(again, is_cached=False) == ()
+    assert again.accuracy == pruned.accuracy
+    assert again.structure == pruned.structure
+    assert again.checkpoint == pruned.checkpoint
+    assert [p.history for p in again.phases] == [p.history for p in pruned.phases]
+    assert [p.duration_s for p in again.phases] == [p.duration_s for p in pruned.phases]
+
+
+def test_candidates_of_the_same_width_share_their_first_phases(train, config, cache_dir, pruned):
+    dense = train(config, cache_dir, 2, 0.0)
+    sparser = train(config, cache_dir, 2, 0.8)
+
+    assert names(dense, is_cached=True) == MUXED_PHASES
+    assert names(dense, is_cached=False) == ()
+    assert names(sparser, is_cached=True) == MUXED_PHASES
+    assert names(sparser, is_cached=False) == ("prune", "finetune_pruned")
+
+
+def test_a_later_phase_of_another_recipe_shares_the_phases_before_it(
+    train, config, cache_dir, pruned
+):
+    other = replace(config, prune=replace(config.prune, num_updates=31))
+
+    result = train(other, cache_dir, 2, 0.6)
+
+    assert names(result, is_cached=False) == ("prune", "finetune_pruned")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": DataConfig(num_train=255, num_validation=83, num_held_out=32)},
+        {"model": {"key_norm": 1.0}},
+        {"seed": 1},
+    ],
+)
+def test_other_data_models_or_seeds_share_nothing(config, cache_dir, pruned, change):
+    change = dict(change)
+    seed = change.pop("seed", 0)
+    if "model" in change:
+        change["model"] = replace(config.model, **change["model"])
+
+    known = Trainer(config, shared_seed=0, cache_dir=cache_dir)
+    other = Trainer(replace(config, **change), shared_seed=seed, cache_dir=cache_dir)
+    assert known.cached_widths() == {1, 2}
+    assert other.cached_widths() == set()
+
+
+def test_measuring_differently_trains_nothing_again(train, config, cache_dir, pruned):
+    other = replace(config, accuracy=AccuracyConfig(num_compositions=3))
+
+    result = train(other, cache_dir, 2, 0.6)
+
+    assert names(result, is_cached=False) == ()
+    assert result.accuracy.num_compositions == 3
+
+
+def test_no_phase_leaves_anything_unfinished(pruned, cache_dir):
+    assert not list(cache_dir.rglob("progress*"))
+    assert not list(cache_dir.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "kill_at"), [("prime", 2), ("finetune", 3), ("prune", 17), ("finetune_pruned", 3)]
+)
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
+    train, config, pruned, tmp_path, phase, kill_at
+):
+    def kill(name, value, step):
+        if name == f"{phase}/step" and step == kill_at:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(config, tmp_path, 2, 0.6, report=kill)
+    seen = []
+
+    result = train(config, tmp_path, 2, 0.6, report=lambda *event: seen.append(event))
+
+    resumed = next(e for e in seen if e[0] == f"{phase}/total")
+    assert resumed[2] == kill_at - 1  # nothing but the killed update is done again
+    assert result.accuracy == pruned.accuracy
+    assert result.structure == pruned.structure
+    assert [p.history for p in result.phases] == [p.history for p in pruned.phases]
+    before, after = (
+        read_tensors(Path(r.checkpoint) / "model.safetensors") for r in (pruned, result)
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_the_same_seed_repeats_everything_and_another_does_not(train, config, tmp_path):
+    short = replace(
+        config,
+        prime=replace(config.prime, num_updates=2),
+        pretrain=PretrainConfig(num_updates=0),
+        prune=replace(config.prune, num_updates=12, tolerance=0.9),
+    )
+
+    first, again, other = (
+        train(short, tmp_path / str(k), 2, 0.6, seed=seed) for k, seed in enumerate((3, 3, 4))
+    )
+
+    weights = [read_tensors(Path(r.checkpoint) / "model.safetensors") for r in (first, again)]
+    assert all(torch.equal(t, weights[1][name]) for name, t in weights[0].items())
+    assert first.accuracy == again.accuracy
+    assert first.structure == again.structure
+    assert [p.history for p in first.phases] == [p.history for p in again.phases]
+    assert first.phases[0].history != other.phases[0].history
+
+
+def test_seeds_of_trials_share_the_phases_of_the_shared_seed(config, cache_dir, pruned):
+    trainer = Trainer(config, shared_seed=0, cache_dir=cache_dir)
+
+    result = trainer.train_and_measure(
+        num_instances=2, sparsity=0.6, seed=7, report=lambda *event: None
+    )
+
+    assert names(result, is_cached=True) == MUXED_PHASES
+    assert names(result, is_cached=False) == ("prune", "finetune_pruned")
+
+
+def test_without_finetuning_after_pruning_the_pruned_model_is_the_result(
+    train, config, cache_dir, pruned
+):
+    without = replace(config, finetune_pruned=FinetunePrunedConfig(num_updates=0))
+
+    result = train(without, cache_dir, 2, 0.6)
+
+    assert [p.name for p in result.phases] == [*MUXED_PHASES, "prune"]
+    assert Path(result.checkpoint).name.startswith("prune-n2-")
+
+
+def test_phases_without_updates_are_skipped(train, config, tmp_path):
+    skipping = replace(
+        config,
+        prime=PrimeConfig(num_updates=0),
+        pretrain=PretrainConfig(num_updates=0),
+        finetune=replace(config.finetune, distill_weight=0.0),
+    )
+
+    result = train(skipping, tmp_path, 2, 0.0)
+
+    assert [p.name for p in result.phases] == ["finetune"]
+
+
+def test_an_empty_cache_has_no_widths(config, tmp_path):
+    assert (
+        Trainer(config, shared_seed=0, cache_dir=tmp_path / "nowhere").cached_widths()
+        == frozenset()
+    )
