@@ -1,5 +1,6 @@
 """The bridge to the trainers: runs them and maps their results and errors."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from autoprumux.records import (
     Throughput,
 )
 from trainers import pipeline, pretraining
-from trainers.config import TrainerConfig
+from trainers.config import TrainerConfig, to_dict
 from trainers.errors import (
     CheckpointError,
     ConfigError,
@@ -34,6 +35,15 @@ INPUT_CAUSES: dict[type[TrainerError], str] = {
     ShapeError: "checkpoint",
 }
 """Errors that every trial would meet, and the word that is stored for each."""
+
+
+def _options() -> frozenset[str]:
+    """Yield options as the trainers name them, such as `prune.num_updates`."""
+    sections = {k: v for k, v in to_dict(TrainerConfig()).items() if isinstance(v, dict)}
+    return frozenset(f"{name}.{key}" for name, section in sections.items() for key in section)
+
+
+_OPTION = re.compile(rf"`({'|'.join(map(re.escape, _options()))})`")
 
 
 class TrainedEvaluator:
@@ -102,10 +112,11 @@ def pretrain_builtin(directory: Path, widths: Sequence[int], *, seed: int, repor
 
 
 def map_error(error: TrainerError) -> EvaluationError:
-    """Yield our error for one of the trainers'."""
+    """Yield our error for one of the trainers', options named as in a study file."""
+    message = _OPTION.sub(r"`trainer.\1`", str(error))
     if isinstance(error, TrainingError):
-        return TrialError(str(error), cause=error.cause)
-    return InputError(str(error), cause=INPUT_CAUSES.get(type(error), "input"))
+        return TrialError(message, cause=error.cause)
+    return InputError(message, cause=INPUT_CAUSES.get(type(error), "input"))
 
 
 def to_measurement(result: TrainerResult, *, seed: int, elapsed_s: float) -> Measurement:

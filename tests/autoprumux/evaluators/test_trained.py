@@ -13,7 +13,7 @@ from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_er
 from autoprumux.records import Candidate
 from trainers import errors as trainer_errors
 from trainers.config import TrainerConfig
-from trainers.errors import TrainerError, TrainingError
+from trainers.errors import SparsityError, TrainerError, TrainingError
 from trainers.results import (
     AccuracyResult,
     HistoryPoint,
@@ -108,6 +108,19 @@ def test_every_error_of_the_trainers_is_mapped(kind):
 
 def test_the_errors_of_the_trainers_are_found():
     assert len(own_errors()) == 9
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("raise `prune.num_updates`.", "raise `trainer.prune.num_updates`."),
+        ("`finetune_pruned.num_updates` x", "`trainer.finetune_pruned.num_updates` x"),
+        ("The file `data.tsv` is", "The file `data.tsv` is"),
+        ("`prune` or `x.prune.y`", "`prune` or `x.prune.y`"),
+    ],
+)
+def test_messages_name_options_as_study_files_do(message, expected):
+    assert str(map_error(SparsityError(message))) == expected
 
 
 def test_the_causes_of_failed_trials_differ():
