@@ -139,9 +139,12 @@ class PrimeConfig(PhaseConfig):
     slots_per_token: int = 1
     """Instances whose token is asked for at each position: 1 as published; 0 for all of them,
     which needs several times fewer updates and, with a large vocabulary, more time for each."""
+    bag_weight: float = 0.0
+    """Weight of naming all tokens of a sequence from its `[CLS]` state; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require(self.bag_weight >= 0, "prime.bag_weight", self.bag_weight, "0 or more")
         _require(
             self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"
         )
@@ -158,6 +161,8 @@ class PretrainConfig(PhaseConfig):
     """Weight of detecting replaced words in second segments (ELECTRA); 0 for none."""
     distill_weight: float = 1.0
     """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
+    bag_weight: float = 0.0
+    """See `PrimeConfig.bag_weight`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,7 +172,7 @@ class PretrainConfig(PhaseConfig):
             self.mask_probability,
             "in (0, 1)",
         )
-        for name in ("detect_weight", "distill_weight"):
+        for name in ("detect_weight", "distill_weight", "bag_weight"):
             _require(
                 getattr(self, name) >= 0, f"pretrain.{name}", getattr(self, name), "0 or more"
             )

@@ -28,7 +28,7 @@ from trainers.phases.loop import (
 )
 from trainers.phases.losses import masked_mse
 from trainers.phases.precision import Precision
-from trainers.phases.prime import Vocabulary, retrieval_loss
+from trainers.phases.prime import Vocabulary, bag_loss, retrieval_loss
 
 
 def corrupt(
@@ -128,6 +128,11 @@ class PretrainProgram:
             if self.config.detect_weight > 0:
                 values["detect_loss"] = self._detect_loss(states, batch, is_changed)
                 loss = loss + self.config.detect_weight * values["detect_loss"]
+            if self.config.bag_weight > 0:
+                values["bag_loss"] = bag_loss(
+                    self.model, self.head, states, clean, self.vocabulary
+                )
+                loss = loss + self.config.bag_weight * values["bag_loss"]
             if self.teacher is not None:
                 values["state_loss"] = self._state_loss(self.teacher, states, batch)
                 loss = loss + self.config.distill_weight * values["state_loss"]

@@ -65,6 +65,31 @@ def retrieval_loss(
     return total / max(1, len(ids))
 
 
+def bag_loss(
+    model: MuxedBert, head: TokenHead, states: Tensor, batch: Batch, vocabulary: Vocabulary
+) -> Tensor:
+    """Mean cross-entropy of all tokens of a sequence but `[CLS]`, given its `[CLS]` state.
+
+    Retrieval and masked-language modelling ask for a token where it stands. A wide model that has
+    learned these still cannot gather what one instance says in the state that is classified; this
+    loss teaches that, and names no task.
+
+    Args:
+        model: Model that yielded the states.
+        head: Token head.
+        states: `(B, T, D)` last states.
+        batch: `(B, N, T)` tokens to name.
+        vocabulary: Tokens that are scored.
+    """
+    logits = head(
+        model.sequence_states(states[:, 0]), model.embeddings.tokens.weight, vocabulary.tokens
+    )
+    log_shares = logits.float().log_softmax(dim=-1)  # (B, N, V')
+    named = log_shares.gather(2, vocabulary.ranks(batch.input_ids[..., 1:]))  # (B, N, T - 1)
+    is_real = batch.attention_mask[..., 1:]
+    return -(named * is_real).sum() / is_real.sum().clamp(min=1)
+
+
 class PrimeProgram:
     """Predict, at every position, the tokens of randomly chosen instances (DataMUX, section 3).
 
@@ -103,21 +128,29 @@ class PrimeProgram:
         batch = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
         with self.precision.autocast():
             states = self.model.encode(batch)[-1]
-            slots = self._draw_slots(batch)  # (B, K, T)
-            ids = batch.input_ids.gather(1, slots)
-            is_real = batch.attention_mask.gather(1, slots)
-            groups, _, places = is_real.nonzero(as_tuple=True)
-            loss = retrieval_loss(
-                self.model,
-                self.head,
-                states[groups, places],
-                ids[is_real],
-                slots[is_real],
-                self.vocabulary,
-            )
+            loss = self._retrieval_loss(states, batch)
+            if self.config.bag_weight > 0:
+                bag = bag_loss(self.model, self.head, states, batch, self.vocabulary)
+                loss = loss + self.config.bag_weight * bag
         loss.backward()
         clip_and_step(optimizer)
         return {"loss": loss.detach()}
+
+    def _retrieval_loss(self, states: Tensor, batch: Batch) -> Tensor:
+        slots = self._draw_slots(batch)  # (B, K, T)
+        ids = batch.input_ids.gather(1, slots)
+        is_asked = batch.attention_mask.gather(1, slots)
+        if self.config.bag_weight > 0:
+            is_asked[..., 0] = False  # this state names the whole sequence
+        groups, _, places = is_asked.nonzero(as_tuple=True)
+        return retrieval_loss(
+            self.model,
+            self.head,
+            states[groups, places],
+            ids[is_asked],
+            slots[is_asked],
+            self.vocabulary,
+        )
 
     def _draw_slots(self, batch: Batch) -> Tensor:
         """Draw `(B, K, T)` different instances at each position, all of them if K = N."""

@@ -95,6 +95,21 @@ def update(program):
     return {name: float(value) for name, value in program.update(0).items()}
 
 
+@pytest.mark.parametrize("num_instances", [1, 3])
+def test_every_part_of_the_loss_counts_by_its_weight(make_program, make_model, num_instances):
+    weights = {"detect_weight": 2.0, "bag_weight": 0.5, "distill_weight": 3.0}
+    teacher = make_model(1, dtype=torch.float32) if num_instances > 1 else None
+    program = make_program(num_instances, teacher=teacher, **weights)
+
+    values = update(program)
+
+    expected = values["mlm_loss"] + 2.0 * values["detect_loss"] + 0.5 * values["bag_loss"]
+    expected += 3.0 * values.get("state_loss", 0.0)
+    assert values["bag_loss"] > 0
+    assert ("state_loss" in values) == (num_instances > 1)
+    assert values["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_plain_model_is_trained_by_masked_words_alone(make_program):
     program = make_program(num_instances=1)
 

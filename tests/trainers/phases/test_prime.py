@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import initialise
 from trainers.phases.loop import LoopOptions, run_phase
 from trainers.phases.precision import Precision
-from trainers.phases.prime import PrimeProgram, Vocabulary, retrieval_loss
+from trainers.phases.prime import PrimeProgram, Vocabulary, bag_loss, retrieval_loss
 
 CPU = Precision(torch.device("cpu"))
 
@@ -60,6 +62,42 @@ def test_retrieval_loss_of_no_token_is_zero_not_nan(make_model, make_encoded):
 
     loss.backward()
     assert float(loss.detach()) == 0
+
+
+def test_bag_loss_equals_the_cross_entropy_of_every_token_but_the_first(
+    make_model, make_encoded, make_groups
+):
+    model, head = make_model(3), make_head()
+    batch, vocabulary = make_groups(3), Vocabulary(make_encoded(300), 100, tuple(range(100)))
+    states = torch.randn(3, 9, 32, dtype=torch.float64)
+
+    loss = bag_loss(model, head, states, batch, vocabulary)
+
+    each = []
+    for group, state in enumerate(states[:, 0]):
+        for slot in range(3):
+            logits = head(model.demux(state)[slot], model.embeddings.tokens.weight)
+            length = int(batch.attention_mask[group, slot].sum())
+            tokens = batch.input_ids[group, slot, 1:length]
+            each.extend(-F.log_softmax(logits.float(), -1)[tokens])
+    torch.testing.assert_close(loss, torch.stack(each).mean(), atol=1e-5, rtol=0)
+
+
+def test_a_state_that_names_its_sequence_is_not_asked_for_its_own_token(make_model, make_encoded):
+    losses = {}
+    for weight in (0.0, 1.0):
+        config = PrimeConfig(num_updates=1, slots_per_token=0, bag_weight=weight)
+        program = PrimeProgram(
+            make_model(2), make_head(), make_encoded(), config, seed=0, precision=CPU
+        )
+        batch = make_batch(program.corpus, program.sampler.groups(0), CPU.device)
+        states = torch.randn(*batch.input_ids[:, 0].shape, 32, dtype=torch.float64)
+        changed = states.clone()
+        changed[:, 0] += 1
+        losses[weight] = [program._retrieval_loss(s, batch).item() for s in (states, changed)]
+
+    assert abs(losses[0.0][0] - losses[0.0][1]) > 1e-3
+    assert losses[1.0][0] == pytest.approx(losses[1.0][1], abs=1e-5)
 
 
 def run_priming(program, config, tmp_path, seed=0):
@@ -142,3 +180,34 @@ def test_priming_learns_to_retrieve_every_token_and_needs_the_keys_for_it(
     assert retrieved_share(program) >= share
     # [CLS] is the same in all instances, so a little more than one in N stays right.
     assert retrieved_share(program, keys_are_equal=True) < 1 / num_instances + 0.25
+
+
+@pytest.mark.slow
+def test_priming_gathers_what_each_sequence_says_in_its_first_state(
+    make_model, make_encoded, tmp_path
+):
+    """Frequencies alone leave the loss of 95 equally frequent tokens above ln 95 = 4.55."""
+    torch.manual_seed(0)
+    model = make_model(2, dtype=torch.float32, embed_mode="single_pass")
+    model.apply(initialise)
+    config = PrimeConfig(
+        num_updates=800,
+        batch_size=64,
+        learning_rate=3e-3,
+        weight_decay=0.0,
+        slots_per_token=0,
+        bag_weight=1.0,
+    )
+    head, corpus = make_head(torch.float32), make_encoded(4000)
+    program = PrimeProgram(model, head, corpus, config, seed=0, precision=CPU)
+
+    run_priming(program, config, tmp_path)
+
+    batch = make_batch(corpus, program.sampler.groups(0), CPU.device)
+    with torch.no_grad():
+        states = model.eval().encode(batch)[-1]
+        loss = float(bag_loss(model, head, states, batch, program.vocabulary))
+        swapped = replace(batch, input_ids=batch.input_ids.flip(1))
+        of_the_other = float(bag_loss(model, head, states, swapped, program.vocabulary))
+    assert loss < 3.5
+    assert of_the_other > loss + 1
