@@ -66,23 +66,25 @@ class BuiltinRecipe:
     """Masked-language modelling of the N = 1 model."""
     prime: PrimeConfig = field(
         default_factory=lambda: PrimeConfig(
-            num_updates=1000,
+            num_updates=3000,
             batch_size=32,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             bucket_by_length=False,
             slots_per_token=0,
+            bag_weight=3.0,
         )
     )
     """Retrieval of each wider model, started from the N = 1 weights."""
     widen: PretrainConfig = field(
         default_factory=lambda: PretrainConfig(
-            num_updates=4000,
+            num_updates=3000,
             batch_size=32,
             max_sequences=200,
             learning_rate=1e-3,
             bucket_by_length=False,
             detect_weight=1.0,
             distill_weight=4.0,
+            bag_weight=3.0,
         )
     )
     """Masked-language modelling and state distillation of each wider model."""
@@ -97,6 +99,7 @@ class BuiltinRecipe:
             mask_probability=0.1,
             detect_weight=6.0,
             distill_weight=0.0,
+            bag_weight=3.0,
         )
     )
     """More of it with the weight on replaced words: a wide model that has been distilled reads
