@@ -15,6 +15,27 @@ BATCH_SIZE = 64
 """Groups in a batch when the result does not depend on it."""
 
 
+def predict_logits(
+    model: MuxedBert,
+    examples: Encoded,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> NDArray[np.float32]:
+    """Yield the `(n, C)` logits of every example, in their order; see `predict`."""
+    model.eval()
+    indices, is_real = group_indices(len(examples), model.shape.num_instances, seed=seed)
+    order = order_by_length(examples.lengths, indices)  # whole groups, so nothing else changes
+    indices, is_real = indices[order], is_real[order]
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), batch_size):
+            batch = make_batch(examples, indices[start : start + batch_size], device)
+            logits.append(model(batch).float().cpu().numpy())  # (B, N, C)
+    return ungroup(np.concatenate(logits), indices, is_real, len(examples))
+
+
 def predict(
     model: MuxedBert,
     examples: Encoded,
@@ -35,16 +56,8 @@ def predict(
     Returns:
         `(n,)` class ids; the sequences that fill the last group are dropped again.
     """
-    model.eval()
-    indices, is_real = group_indices(len(examples), model.shape.num_instances, seed=seed)
-    order = order_by_length(examples.lengths, indices)  # whole groups, so nothing else changes
-    indices, is_real = indices[order], is_real[order]
-    classes = []
-    with torch.inference_mode():
-        for start in range(0, len(indices), batch_size):
-            batch = make_batch(examples, indices[start : start + batch_size], device)
-            classes.append(model(batch).argmax(dim=-1).cpu().numpy())  # (B, N)
-    return ungroup(np.concatenate(classes), indices, is_real, len(examples))
+    logits = predict_logits(model, examples, device, seed=seed, batch_size=batch_size)
+    return logits.argmax(axis=-1)
 
 
 def count_correct(model: MuxedBert, examples: Encoded, device: torch.device) -> int:

@@ -48,7 +48,8 @@ class GroupSampler:
         self.lengths = encoded.lengths if config.bucket_by_length else None
         self.num_examples, self.seed = len(encoded), seed
         self.shape = (config.num_groups(num_instances), num_instances)
-        self.num_batches = max(1, self.num_examples // (self.shape[0] * num_instances))
+        self.size = self.shape[0] * num_instances
+        self.num_batches = max(1, self.num_examples // self.size)
         self._epoch, self._batches = -1, np.zeros((0, *self.shape), dtype=np.int64)
 
     def groups(self, step: int) -> NDArray[np.int64]:

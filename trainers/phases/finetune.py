@@ -1,6 +1,7 @@
 """Task training, optionally taught by the N = 1 model or by the unpruned model of the same N."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.optim import Optimizer
 
 from trainers.config import FinetuneConfig
 from trainers.data.encoding import Encoded
-from trainers.measure.accuracy import count_correct
+from trainers.measure.accuracy import count_correct, predict_logits
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.muxed_bert import Batch, MuxedBert
 from trainers.phases.loop import (
@@ -60,6 +61,16 @@ class FinetuneProgram:
         self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.modules: Mapping[str, nn.Module] = {"model": model}
+        self._state_weight = 0.0
+        if teacher is not None and teacher.shape.num_instances == 1 and model.demux is not None:
+            self._state_weight = config.state_distill_weight
+        # Logits of an N = 1 teacher depend on no grouping: computed once if they will be used.
+        self._asks_once = (
+            teacher is not None
+            and teacher.shape.num_instances == 1
+            and self._state_weight == 0
+            and config.num_updates * self.sampler.size >= len(train)
+        )
         optimizer = make_optimizer([model], config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
 
@@ -72,8 +83,9 @@ class FinetuneProgram:
         batch = make_batch(self.examples, groups, self.precision.device)
         assert self.examples.labels is not None
         labels = torch.from_numpy(self.examples.labels[groups]).to(self.precision.device)
+        target = self._targets[torch.from_numpy(groups)] if self._asks_once else None
         with self.precision.autocast():
-            loss = self._loss(batch, labels)
+            loss = self._loss(batch, target, labels)
         loss.backward()
         clip_and_step(optimizer)
         return {"loss": loss.detach()}
@@ -83,32 +95,34 @@ class FinetuneProgram:
         correct = count_correct(self.model, self.held_out, self.precision.device)
         return correct / len(self.held_out)
 
-    def _loss(self, batch: Batch, labels: Tensor) -> Tensor:
+    @cached_property
+    def _targets(self) -> Tensor:
+        """`(n, C)` logits of the teacher for all examples."""
+        assert self.teacher is not None
+        with self.precision.autocast():
+            logits = predict_logits(self.teacher, self.examples, self.precision.device)
+        return torch.from_numpy(logits).to(self.precision.device)
+
+    def _loss(self, batch: Batch, target: Tensor | None, labels: Tensor) -> Tensor:
         if self.teacher is None:
             return task_loss(self.model(batch), labels)
         view = teacher_view(self.teacher, batch)
-        share, state_weight = self.config.distill_weight, self._state_weight(self.teacher)
-        if state_weight == 0:
-            with torch.no_grad():
-                target = self.teacher(view)
-            logits = self.model(batch)
-            return self._mixed(share, logits, target, labels)
+        if self._state_weight == 0:
+            if target is None:
+                with torch.no_grad():
+                    target = self.teacher(view)
+            return self._mixed(self.model(batch), target, labels)
         assert self.model.demux is not None
         with torch.no_grad():
             teacher_states = self.teacher.encode(view)[-1]  # (B * N, T, D)
             target = self.teacher.classify(teacher_states)
         states = self.model.encode(batch)[-1]
-        loss = self._mixed(share, self.model.classify(states), target, labels)
+        loss = self._mixed(self.model.classify(states), target, labels)
         wanted = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
         student = self.model.demux(states).transpose(1, 2)  # (B, N, T, D)
-        return loss + state_weight * masked_mse(student, wanted, batch.attention_mask)
+        return loss + self._state_weight * masked_mse(student, wanted, batch.attention_mask)
 
-    def _state_weight(self, teacher: MuxedBert) -> float:
-        """Only an N = 1 teacher has states that belong to one sequence each."""
-        is_asked = self.model.demux is not None and teacher.shape.num_instances == 1
-        return self.config.state_distill_weight if is_asked else 0.0
-
-    def _mixed(self, share: float, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
-        target = target.reshape(logits.shape)
-        distilled = logit_distillation(logits, target, TEMPERATURE)
+    def _mixed(self, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+        share = self.config.distill_weight
+        distilled = logit_distillation(logits, target.reshape(logits.shape), TEMPERATURE)
         return (1 - share) * task_loss(logits, labels) + share * distilled

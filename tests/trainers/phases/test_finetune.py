@@ -42,7 +42,7 @@ def test_teacher_and_student_see_the_same_sequences_in_the_same_order(
     make_program, make_model, teacher_width
 ):
     teacher = make_model(teacher_width, seed=1, dtype=torch.float32)
-    program = make_program(2, teacher=teacher, distill_weight=0.5)
+    program = make_program(2, teacher=teacher, distill_weight=0.5, num_updates=2)
     student_batches, teacher_batches = remember_batches(program.model), remember_batches(teacher)
 
     program.update(3)
@@ -86,6 +86,36 @@ def test_the_loss_mixes_labels_logits_and_states(make_program, make_model):
             + 2.0 * state_error
         )
     assert loss == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_logits_of_an_n_1_teacher_are_computed_once_and_change_nothing(
+    make_program, make_model, num_instances
+):
+    teacher = make_model(1, seed=1, dtype=torch.float32)
+    asking, knowing = (
+        make_program(num_instances, teacher=teacher, distill_weight=0.4, num_updates=updates)
+        for updates in (2, 20)
+    )
+    seen = remember_batches(teacher)
+
+    losses = [float(p.update(0)["loss"]) for p in (asking, knowing)]
+    num_batches = len(seen)
+    knowing.update(1)
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(seen) == num_batches
+
+
+def test_matching_states_asks_the_teacher_every_time(make_program, make_model):
+    teacher = make_model(1, seed=1, dtype=torch.float32)
+    program = make_program(2, teacher=teacher, state_distill_weight=1.0, num_updates=20)
+    seen = remember_batches(teacher)
+
+    for step in range(3):
+        program.update(step)
+
+    assert len(seen) == 3
 
 
 def test_a_frozen_token_table_stays_as_it_is_and_has_no_optimiser_state(make_program):
