@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-from trainers.config import PretrainConfig, PrimeConfig, to_dict
+from trainers.config import PhaseConfig, PretrainConfig, PrimeConfig, to_dict
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import SPECIAL_TOKENS, Encoded, encode, special_ids
 from trainers.models.checkpoints import (
@@ -104,8 +105,25 @@ class BuiltinRecipe:
     )
     """More of it with the weight on replaced words: a wide model that has been distilled reads
     its instances but does not compare their segments yet."""
+    compared_widths: tuple[int, ...] = (2,)
+    """Widths that `widen` and `sharpen` run for. At N = 5 and 10 they were left at guessing which
+    words were replaced after 7,000 updates, and fine-tuning was no better for them."""
     precision: str = "float32"
     seed: int = 0
+
+    def schedules(self, num_instances: int) -> dict[str, PhaseConfig]:
+        """Yield the phases of a width in their order, by name."""
+        if num_instances == 1:
+            return {"pretrain": self.pretrain}
+        if num_instances not in self.compared_widths:
+            return {"prime": self.prime}
+        return {"prime": self.prime, "widen": self.widen, "sharpen": self.sharpen}
+
+    def describe(self, num_instances: int) -> dict[str, Any]:
+        """Yield what a width was made with, ready for JSON."""
+        values = to_dict(self)
+        unused = {"pretrain", "prime", "widen", "sharpen"} - self.schedules(num_instances).keys()
+        return {k: v for k, v in values.items() if k not in {*unused, "compared_widths"}}
 
 
 def train_tokenizer(texts: Sequence[tuple[str, ...]]) -> Tokenizer:
@@ -174,31 +192,18 @@ class _Maker:
         head.apply(initialise)
         precision = Precision(torch.device("cpu"), getattr(torch, self.recipe.precision))
         seed = self.recipe.seed + num_instances
-        if num_instances > 1:
-            config = self.recipe.prime
-            self._run(
-                num_instances,
-                "prime",
-                model,
-                head,
-                config,
-                lambda: PrimeProgram(
-                    model, head, self.corpus, config, seed=seed, precision=precision
-                ),
-            )
-        schedules = {"pretrain": self.recipe.pretrain}
-        if num_instances > 1:
-            schedules = {"widen": self.recipe.widen, "sharpen": self.recipe.sharpen}
-        for name, schedule in schedules.items():
-            if num_instances > 1:  # the same numbers whether the phase before ran or was loaded
+        for name, schedule in self.recipe.schedules(num_instances).items():
+            if name in (
+                "widen",
+                "sharpen",
+            ):  # the same numbers whether the phase before was loaded
                 torch.manual_seed(self.recipe.seed)
-            self._run(
-                num_instances,
-                name,
-                model,
-                head,
-                schedule,
-                functools.partial(
+            start: Callable[[], Program]
+            if isinstance(schedule, PrimeConfig):
+                start = functools.partial(PrimeProgram, model, head, self.corpus, schedule)
+            else:
+                assert isinstance(schedule, PretrainConfig)
+                start = functools.partial(
                     PretrainProgram,
                     model,
                     head,
@@ -206,12 +211,12 @@ class _Maker:
                     self.corpus,
                     special_ids(self.tokenizer),
                     schedule,
-                    seed=seed,
-                    precision=precision,
-                ),
-            )
+                )
+            start = functools.partial(start, seed=seed, precision=precision)
+            self._run(num_instances, name, model, head, schedule, start)
         target = self.directory / f"n{num_instances}"
-        save_text(json.dumps(to_dict(self.recipe), indent=1) + "\n", target / RECIPE_FILE)
+        described = self.recipe.describe(num_instances)
+        save_text(json.dumps(described, indent=1) + "\n", target / RECIPE_FILE)
         save_model(model.half(), target, self.tokenizer if num_instances == 1 else None)
 
     def _shape(self) -> MuxedBertShape:
@@ -236,7 +241,7 @@ class _Maker:
         name: str,
         model: MuxedBert,
         head: TokenHead,
-        config: PrimeConfig | PretrainConfig,
+        config: PhaseConfig,
         start: Callable[[], Program],
     ) -> None:
         folder = self.directory / "phases"

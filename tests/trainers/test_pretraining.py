@@ -78,8 +78,30 @@ def test_weights_are_stored_in_half_precision(made):
 def test_the_recipe_is_written_beside_the_weights(made):
     recipe = json.loads((made / "n2" / "recipe.json").read_text())
 
+    assert recipe == RECIPE.describe(2)
     assert recipe["widen"]["num_updates"] == 3
     assert recipe["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("num_instances", "phases"),
+    [(1, ["pretrain"]), (2, ["prime", "widen", "sharpen"]), (5, ["prime"])],
+)
+def test_a_recipe_describes_the_phases_of_a_width_alone(num_instances, phases):
+    assert list(RECIPE.schedules(num_instances)) == phases
+    described = RECIPE.describe(num_instances)
+    assert sorted(k for k, v in described.items() if isinstance(v, dict)) == sorted(phases)
+
+
+def test_a_width_that_is_not_compared_is_primed_alone(made, tmp_path):
+    take_tokenizer(made, tmp_path)
+    seen = []
+
+    pretrain_builtin(tmp_path, (3,), RECIPE, lambda *event: seen.append(event[0]))
+
+    started = [name for name in seen if name.endswith("/total")]
+    assert started == ["n1-pretrain/total", "n3-prime/total"]
+    assert load_model(tmp_path / "n3").shape.num_instances == 3
 
 
 def test_the_plain_model_brings_the_tokenizer(made):
