@@ -1,5 +1,7 @@
 """The small model that ships with the package."""
 
+import json
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from trainers.models.checkpoints import (
     load_tokenizer,
     source_fingerprint,
 )
+from trainers.pretraining import RECIPE_FILE, BuiltinRecipe
 
 BUILTIN = ModelConfig()
 PACKAGE_LIMIT_MB = 12
@@ -32,6 +35,14 @@ def test_each_built_in_width_loads_with_finite_weights(num_instances):
     assert model.shape.num_instances == num_instances
     assert model.shape == load_source(BUILTIN, 1).shape.dense(num_instances)
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("num_instances", [1, 5, 10])
+def test_the_shipped_weights_were_made_by_the_command_s_recipe(num_instances):
+    """N = 2 is older than the recipe; its own file says what it was made with."""
+    path = builtin_directory(num_instances) / RECIPE_FILE
+
+    assert json.loads(path.read_text()) == BuiltinRecipe().describe(num_instances)
 
 
 def test_a_width_that_does_not_ship_starts_from_the_plain_model():
