@@ -1,7 +1,7 @@
 """Recipe of one training; plain dataclasses that a study file can spell out. No torch."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trainers.errors import ConfigError
 
@@ -12,6 +12,10 @@ BUILTIN = "builtin"
 def _require(is_valid: bool, name: str, value: object, rule: str) -> None:
     if not is_valid:
         raise ConfigError(f"`{name}` must be {rule}, got {value!r}.")
+
+
+def _require_word(value: object, name: str, words: Any) -> None:
+    _require(value in get_args(words), name, value, "one of " + ", ".join(get_args(words)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +73,19 @@ class DataConfig:
         _require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
 
 
+MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard"]
+"""Words of `model.multiplexer`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Where the weights come from and how sequences are multiplexed."""
+    """Where the weights come from and how sequences are multiplexed; see docs/models.md."""
 
     source: str = BUILTIN
     """`builtin`, a directory, or a Hugging Face id of the BERT family."""
+    multiplexer: MultiplexerName = "gaussian_hadamard"
+    """`gaussian_hadamard` scales each instance by a fixed random key and averages (DataMUX);
+    `learned_hadamard` trains these keys."""
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
     """`two_pass` applies the embedding block to each sequence and to the mixture (DataMUX);
     `single_pass` mixes token embeddings first, which is cheaper and needs its own pre-training.
@@ -82,11 +93,12 @@ class ModelConfig:
     mask_mode: Literal["union", "none"] = "union"
     """`union` attends to positions where any instance has a token; `none` attends to all."""
     key_norm: float = 0.0
-    """Length of each Gaussian multiplexing key; 0 means the square root of the hidden size."""
+    """Length of each new multiplexing key; 0 means the square root of the hidden size."""
     num_demux_layers: int = 2
     """Shared layers of the demultiplexer; more cost throughput at high N."""
 
     def __post_init__(self) -> None:
+        _require_word(self.multiplexer, "model.multiplexer", MultiplexerName)
         _require(self.key_norm >= 0, "model.key_norm", self.key_norm, "0 (automatic) or positive")
         _require(
             self.num_demux_layers >= 1,

@@ -46,6 +46,18 @@ TINY = MuxedBertShape(
     dropout=0.0,
 )
 
+VARIANTS = {
+    "gaussian_hadamard": {},
+    "learned_hadamard": {"multiplexer": "learned_hadamard"},
+}
+"""Ways to multiplex and demultiplex: changes to the default shape; a new one joins here."""
+
+
+@pytest.fixture(scope="session", params=VARIANTS.values(), ids=VARIANTS)
+def variant(request) -> dict[str, str]:
+    """Changes that make one way to multiplex of the default shape."""
+    return request.param
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():

@@ -27,6 +27,7 @@ from trainers.errors import ConfigError
         (DataConfig, "num_train", -1, r"0 \(all\) or more"),
         (DataConfig, "num_validation", -5, r"0 \(all\) or more"),
         (DataConfig, "num_held_out", 0, "at least 1"),
+        (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard"),
         (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
         (ModelConfig, "num_demux_layers", 0, "at least 1"),
         (PrimeConfig, "num_updates", -1, "0 or more"),

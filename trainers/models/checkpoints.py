@@ -19,7 +19,7 @@ from trainers.config import BUILTIN, ModelConfig
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
-from trainers.models.widening import widen
+from trainers.models.widening import widen, with_multiplexing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -172,12 +172,13 @@ def load_source(config: ModelConfig, num_instances: int) -> MuxedBert:
     """
     if config.source == BUILTIN:
         width = num_instances if num_instances in builtin_widths() else 1
-        model = load_model(builtin_directory(width))
-        return model if width == num_instances else widen(model, num_instances)
+        return widen(
+            with_multiplexing(load_model(builtin_directory(width)), config), num_instances
+        )
     directory = Path(config.source)
     described = directory / CONFIG_FILE
     if described.is_file() and _read_json(described).get("model_type") == "muxed_bert":
-        return _load_own(directory, num_instances)
+        return widen(with_multiplexing(_load_own(directory, num_instances), config), num_instances)
     return widen(_load_bert(config), num_instances)
 
 
@@ -205,7 +206,7 @@ def _load_own(directory: Path, num_instances: int) -> MuxedBert:
             f"The model in `{directory}` is pruned already (sparsity {model.shape.sparsity:.2f}); "
             "use a dense checkpoint."
         )
-    return widen(model, num_instances)
+    return model
 
 
 def _load_bert(config: ModelConfig) -> MuxedBert:
@@ -222,6 +223,7 @@ def _load_bert(config: ModelConfig) -> MuxedBert:
         dense_feedforward_size=described.intermediate_size,
         max_positions=described.max_position_embeddings,
         num_token_types=described.type_vocab_size,
+        multiplexer=config.multiplexer,
         embed_mode=config.embed_mode,
         mask_mode=config.mask_mode,
         num_demux_layers=config.num_demux_layers,

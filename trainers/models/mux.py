@@ -15,18 +15,21 @@ def gaussian_keys(num_instances: int, hidden_size: int, norm: float) -> Tensor:
 
 
 class HadamardMultiplexer(nn.Module):
-    """Gaussian-Hadamard multiplexer: m = mean over i of key_i * x_i; keys are fixed.
+    """Hadamard multiplexer: m = mean over i of key_i * x_i; keys start as Gaussian ones.
 
     Args:
         num_instances: N.
         hidden_size: D.
-        key_norm: Length of each key, see `gaussian_keys`.
+        key_norm: Length of each new key, see `gaussian_keys`.
+        is_learned: True trains the keys with everything else.
     """
 
-    def __init__(self, num_instances: int, hidden_size: int, key_norm: float) -> None:
+    def __init__(
+        self, num_instances: int, hidden_size: int, key_norm: float, *, is_learned: bool = False
+    ) -> None:
         super().__init__()
         keys = gaussian_keys(num_instances, hidden_size, key_norm)
-        self.keys = nn.Parameter(keys, requires_grad=False)
+        self.keys = nn.Parameter(keys, requires_grad=is_learned)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Mix `(B, N, T, D)` embeddings into `(B, T, D)`."""

@@ -68,7 +68,12 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.mux: HadamardMultiplexer | None = None
         if shape.num_instances > 1:
-            self.mux = HadamardMultiplexer(shape.num_instances, size, shape.key_norm)
+            self.mux = HadamardMultiplexer(
+                shape.num_instances,
+                size,
+                shape.key_norm,
+                is_learned=shape.multiplexer == "learned_hadamard",
+            )
         self._folded: Tensor | None = None
         nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from trainers.config import MultiplexerName
 from trainers.errors import CheckpointError
 
 
@@ -34,6 +35,7 @@ class MuxedBertShape:
     """C."""
     labels: tuple[str, ...] = ()
     """Names of the classes in order of their ids."""
+    multiplexer: MultiplexerName = "gaussian_hadamard"
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
     mask_mode: Literal["union", "none"] = "union"
     num_demux_layers: int = 2

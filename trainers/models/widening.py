@@ -1,5 +1,8 @@
 """From a model of width 1 to one of width N with the same embeddings and encoder."""
 
+from dataclasses import replace
+
+from trainers.config import ModelConfig
 from trainers.models.muxed_bert import MuxedBert
 
 
@@ -22,3 +25,18 @@ def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     }
     wide.load_state_dict(state, strict=False)
     return wide
+
+
+def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
+    """Yield the model with the multiplexing that `config` names, its weights unchanged.
+
+    Args:
+        model: Dense model.
+        config: Words of the study file.
+    """
+    shape = replace(model.shape, multiplexer=config.multiplexer)
+    if shape == model.shape:
+        return model
+    changed = MuxedBert(shape)
+    changed.load_state_dict(model.state_dict())
+    return changed.train(model.training)
