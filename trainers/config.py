@@ -76,6 +76,9 @@ class DataConfig:
 MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard"]
 """Words of `model.multiplexer`."""
 
+DemuxNorm = Literal["all", "published"]
+"""Words of `model.demux_norm`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -96,6 +99,10 @@ class ModelConfig:
     """Length of each new multiplexing key; 0 means the square root of the hidden size."""
     num_demux_layers: int = 2
     """Shared layers of the demultiplexer; more cost throughput at high N."""
+    demux_norm: DemuxNorm = "all"
+    """`all` normalises after every layer of the demultiplexer, for tokens and sequences alike;
+    `published` places layer norms as the published MUX-PLM checkpoints do, and needs two layers
+    or more."""
 
     def __post_init__(self) -> None:
         _require_word(self.multiplexer, "model.multiplexer", MultiplexerName)
@@ -106,6 +113,12 @@ class ModelConfig:
             self.num_demux_layers,
             "at least 1",
         )
+        _require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
+        if self.demux_norm == "published" and self.num_demux_layers == 1:
+            raise ConfigError(
+                "`model.demux_norm` = `published` needs `model.num_demux_layers` of at least 2, "
+                "got 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,8 @@ TINY = MuxedBertShape(
 VARIANTS = {
     "gaussian_hadamard": {},
     "learned_hadamard": {"multiplexer": "learned_hadamard"},
+    "published_norm": {"demux_norm": "published"},
+    "published_norm_deep": {"demux_norm": "published", "num_demux_layers": 4},
 }
 """Ways to multiplex and demultiplex: changes to the default shape; a new one joins here."""
 

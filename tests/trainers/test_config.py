@@ -28,6 +28,7 @@ from trainers.errors import ConfigError
         (DataConfig, "num_validation", -5, r"0 \(all\) or more"),
         (DataConfig, "num_held_out", 0, "at least 1"),
         (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard"),
+        (ModelConfig, "demux_norm", "none", "one of all, published"),
         (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
         (ModelConfig, "num_demux_layers", 0, "at least 1"),
         (PrimeConfig, "num_updates", -1, "0 or more"),
@@ -67,6 +68,11 @@ from trainers.errors import ConfigError
 def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, value, rule):
     with pytest.raises(ConfigError, match=rf"{name}` must be {rule}, got {value!r}\."):
         kind(**{name: value})
+
+
+def test_multiplexing_options_that_contradict_each_other_are_refused():
+    with pytest.raises(ConfigError, match=r"`published` needs `model.num_demux_layers` of at"):
+        ModelConfig(demux_norm="published", num_demux_layers=1)
 
 
 @pytest.mark.parametrize(

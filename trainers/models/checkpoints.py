@@ -19,7 +19,7 @@ from trainers.config import BUILTIN, ModelConfig
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
-from trainers.models.widening import widen, with_multiplexing
+from trainers.models.widening import multiplexes_as, widen, with_multiplexing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -65,8 +65,7 @@ def load_model(directory: Path) -> MuxedBert:
     Raises:
         CheckpointError: If a file is missing, damaged or does not fit.
     """
-    shape = MuxedBertShape.from_dict(_read_json(directory / CONFIG_FILE))
-    model = MuxedBert(shape)
+    model = MuxedBert(_read_shape(directory))
     load_weights(model, read_tensors(directory / WEIGHTS_FILE), directory)
     return model.eval()
 
@@ -137,7 +136,7 @@ def has_pretrained_width(config: ModelConfig, num_instances: int) -> bool:
     """Tell whether phases 1 and 2 are behind the checkpoint that this width starts from."""
     if num_instances == 1:
         return True
-    return config.source == BUILTIN and num_instances in builtin_widths()
+    return config.source == BUILTIN and _builtin_width(config, num_instances) == num_instances
 
 
 def source_fingerprint(config: ModelConfig, num_instances: int) -> str:
@@ -147,7 +146,7 @@ def source_fingerprint(config: ModelConfig, num_instances: int) -> str:
         CheckpointError: If the source does not exist.
     """
     if config.source == BUILTIN:
-        width = num_instances if num_instances in builtin_widths() else 1
+        width = _builtin_width(config, num_instances)
         weights = builtin_directory(width) / WEIGHTS_FILE
         return f"builtin:{_file_hash(weights)}"
     directory = Path(config.source)
@@ -171,7 +170,7 @@ def load_source(config: ModelConfig, num_instances: int) -> MuxedBert:
         CheckpointError: If the source is missing, damaged or not of the BERT family.
     """
     if config.source == BUILTIN:
-        width = num_instances if num_instances in builtin_widths() else 1
+        width = _builtin_width(config, num_instances)
         return widen(
             with_multiplexing(load_model(builtin_directory(width)), config), num_instances
         )
@@ -180,6 +179,14 @@ def load_source(config: ModelConfig, num_instances: int) -> MuxedBert:
     if described.is_file() and _read_json(described).get("model_type") == "muxed_bert":
         return widen(with_multiplexing(_load_own(directory, num_instances), config), num_instances)
     return widen(_load_bert(config), num_instances)
+
+
+def _builtin_width(config: ModelConfig, num_instances: int) -> int:
+    """Yield the width of the shipped checkpoint to start from: N if it ships as asked, else 1."""
+    if num_instances not in builtin_widths():
+        return 1
+    shape = _read_shape(builtin_directory(num_instances))
+    return num_instances if multiplexes_as(shape, config) else 1
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -226,6 +233,7 @@ def _load_bert(config: ModelConfig) -> MuxedBert:
         multiplexer=config.multiplexer,
         embed_mode=config.embed_mode,
         mask_mode=config.mask_mode,
+        demux_norm=config.demux_norm,
         num_demux_layers=config.num_demux_layers,
         key_norm=config.key_norm,
         dropout=described.hidden_dropout_prob,
@@ -292,6 +300,10 @@ def _rename_bert(state: Mapping[str, Tensor], num_layers: int) -> dict[str, Tens
             ):
                 renamed[f"{new}.{ours}.{part}"] = state[f"{old}.{theirs}.{part}"]
     return renamed
+
+
+def _read_shape(directory: Path) -> MuxedBertShape:
+    return MuxedBertShape.from_dict(_read_json(directory / CONFIG_FILE))
 
 
 def _read_json(path: Path) -> dict[str, object]:

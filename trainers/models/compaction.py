@@ -66,8 +66,8 @@ def compact(model: MuxedBert, masks: Masks) -> MuxedBert:
     small.sequence_head.load_state_dict(model.sequence_head.state_dict())
     if model.demux is not None and small.demux is not None:
         state = model.demux.state_dict()
-        state["state.weight"] = state["state.weight"][:, keep]
-        small.demux.load_state_dict(state)
+        narrowed = {name: state[name][:, keep] for name in model.demux.state_inputs}
+        small.demux.load_state_dict({**state, **narrowed})
     if model.pooler is not None and small.pooler is not None:
         small.pooler.weight.copy_(model.pooler.weight[:, keep])
         small.pooler.bias.copy_(model.pooler.bias)

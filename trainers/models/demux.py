@@ -5,6 +5,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def add_constants(projected: Tensor, constants: Tensor, slots: Tensor | None) -> Tensor:
+    """Add to each state what the key of an instance contributes to the first layer.
+
+    Args:
+        projected: `(..., dense_size)` contributions of the states.
+        constants: `(N, dense_size)` contributions of the keys.
+        slots: `(...,)` which instance to take for each state; without it, all N.
+
+    Returns:
+        `(..., dense_size)` with `slots`, else `(..., N, dense_size)`.
+    """
+    if slots is None:
+        return projected.unsqueeze(-2) + constants
+    return projected + constants[slots]
+
+
 class RsaDemultiplexer(nn.Module):
     """RSA-inspired demultiplexer with one learned key per instance.
 
@@ -20,6 +36,9 @@ class RsaDemultiplexer(nn.Module):
         num_layers: Shared layers, at least 1.
         layer_norm_eps: Added to variances.
     """
+
+    state_inputs = ("state.weight",)
+    """Weights whose columns are the dimensions of the mixed states."""
 
     def __init__(
         self,
@@ -51,12 +70,33 @@ class RsaDemultiplexer(nn.Module):
             `(..., dense_size)` with `slots`, else `(..., N, dense_size)`.
         """
         constants = self.key(self.keys)  # (N, dense_size)
-        projected = self.state(states)
-        if slots is None:
-            hidden = projected.unsqueeze(-2) + constants
-        else:
-            hidden = projected + constants[slots]
+        hidden = add_constants(self.state(states), constants, slots)
         hidden = self.norms[0](F.gelu(hidden))
         for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
             hidden = norm(hidden + F.gelu(layer(hidden)))
         return hidden
+
+    def tokens(
+        self, states: Tensor, chosen: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Demultiplex tokens.
+
+        Args:
+            states: `(B, T, D)` last states.
+            chosen: Groups, instances and positions to yield, `(K,)` each; without it, all.
+
+        Returns:
+            `(K, dense_size)` with `chosen`, else `(B, T, N, dense_size)`.
+        """
+        if chosen is None:
+            return self(states)
+        groups, slots, places = chosen
+        return self(states[groups, places], slots)
+
+    def sequences(self, states: Tensor) -> Tensor:
+        """Yield `(B, N, dense_size)` states of whole sequences from those of `[CLS]`.
+
+        Args:
+            states: `(B, T, D)` last states; the first position is read.
+        """
+        return self(states[:, 0])

@@ -199,19 +199,21 @@ class Encoder(nn.Module):
             outputs.append(states)
         return outputs
 
-    def first_states(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Yield the `(B, D)` last states of the first position, and compute no more than these.
+    def first_states(
+        self, states: Tensor, attention_mask: Tensor | None, num_positions: int = 1
+    ) -> Tensor:
+        """Yield the `(B, num_positions, D)` last states of the first positions, and no more.
 
         Nothing reads the other positions once the last attention has, so from there on they are
-        left out: the last layer of a dense model costs about a sixth.
+        left out: with one position, the last layer of a dense model costs about a sixth.
         """
         attend = _broadcast(attention_mask)
         layers = [layer for layer in self.layers if isinstance(layer, EncoderLayer)]
         attending = [i for i, layer in enumerate(layers) if layer.attention is not None]
         last = attending[-1] if attending else 0
         for index, layer in enumerate(layers):
-            states = layer(states, attend, num_queries=1 if index >= last else None)
-        return states[:, 0]
+            states = layer(states, attend, num_queries=num_positions if index >= last else None)
+        return states[:, :num_positions]
 
 
 def _broadcast(attention_mask: Tensor | None) -> Tensor | None:

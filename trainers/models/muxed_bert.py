@@ -12,6 +12,7 @@ from trainers.models.encoder import Encoder, masked_layer_norm
 from trainers.models.heads import SequenceHead
 from trainers.models.masks import Masks
 from trainers.models.mux import HadamardMultiplexer
+from trainers.models.published_demux import PublishedRsaDemultiplexer
 from trainers.models.shape import MuxedBertShape
 
 INITIAL_STD = 0.02
@@ -145,16 +146,10 @@ class MuxedBert(nn.Module):
         self.shape = shape
         self.embeddings = Embeddings(shape)
         self.encoder = Encoder(shape)
-        self.demux: RsaDemultiplexer | None = None
+        self.demux: Demultiplexer | None = None
         self.pooler: nn.Linear | None = None
         if shape.num_instances > 1:
-            self.demux = RsaDemultiplexer(
-                shape.num_instances,
-                shape.hidden_size,
-                shape.dense_hidden_size,
-                shape.num_demux_layers,
-                shape.layer_norm_eps,
-            )
+            self.demux = make_demultiplexer(shape)
         else:
             self.pooler = nn.Linear(shape.hidden_size, shape.dense_hidden_size)
         self.sequence_head = SequenceHead(
@@ -186,28 +181,60 @@ class MuxedBert(nn.Module):
 
     def classify(self, states: Tensor) -> Tensor:
         """Yield `(B, N, C)` logits of the `(B, T, D)` last states, from `[CLS]` alone."""
-        logits: Tensor = self.sequence_head(self.sequence_states(states[:, 0]))
+        logits: Tensor = self.sequence_head(self.sequence_states(states))
         return logits
 
-    def sequence_states(self, first: Tensor) -> Tensor:
-        """Yield `(B, N, dense)` states of the sequences from the `(B, D)` states of `[CLS]`."""
+    def sequence_states(self, states: Tensor) -> Tensor:
+        """Yield `(B, N, dense)` states of the sequences from the `(B, T, D)` last states."""
         if self.demux is not None:
-            return self.demux(first)
+            return self.demux.sequences(states)
         assert self.pooler is not None
-        return torch.tanh(self.pooler(first)).unsqueeze(1)
+        return torch.tanh(self.pooler(states[:, 0])).unsqueeze(1)
+
+    def token_states(
+        self, states: Tensor, chosen: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Yield the states of each instance's tokens from the `(B, T, D)` last states.
+
+        Args:
+            states: Last states, mixed.
+            chosen: Groups, instances and positions to yield, `(K,)` each; without it, all.
+
+        Returns:
+            `(K, dense)` with `chosen`, else `(B, T, N, dense)`.
+        """
+        if self.demux is not None:
+            return self.demux.tokens(states, chosen)
+        return states.unsqueeze(2) if chosen is None else states[chosen[0], chosen[2]]
 
     def forward(self, batch: Batch, masks: Masks | None = None) -> Tensor:
         """Yield `(B, N, C)` logits in input order; see `encode` for errors."""
         if masks is not None:
             return self.classify(self.encode(batch, masks)[-1])
-        first = self.encoder.first_states(*self._embed(batch, None))
-        logits: Tensor = self.sequence_head(self.sequence_states(first))
-        return logits
+        return self.classify(self.encoder.first_states(*self._embed(batch, None)))
 
     def _needs_mask(self, batch: Batch) -> bool:
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
             return False
         return not bool(batch.attention_mask.any(dim=1).all())
+
+
+Demultiplexer = RsaDemultiplexer | PublishedRsaDemultiplexer
+"""Every one has `tokens`, `sequences` and `state_inputs`."""
+
+
+def make_demultiplexer(shape: MuxedBertShape) -> Demultiplexer:
+    """Build the demultiplexer that the words of `shape` name."""
+    sizes = (
+        shape.num_instances,
+        shape.hidden_size,
+        shape.dense_hidden_size,
+        shape.num_demux_layers,
+        shape.layer_norm_eps,
+    )
+    if shape.demux_norm == "published":
+        return PublishedRsaDemultiplexer(*sizes, shape.dropout)
+    return RsaDemultiplexer(*sizes)
 
 
 def _drop_folded(embeddings: nn.Module, _: object) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from trainers.config import MultiplexerName
+from trainers.config import DemuxNorm, MultiplexerName
 from trainers.errors import CheckpointError
 
 
@@ -38,6 +38,7 @@ class MuxedBertShape:
     multiplexer: MultiplexerName = "gaussian_hadamard"
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
     mask_mode: Literal["union", "none"] = "union"
+    demux_norm: DemuxNorm = "all"
     num_demux_layers: int = 2
     key_norm: float = 0.0
     """Length of each multiplexing key; 0 means the square root of the dense hidden size."""

@@ -112,14 +112,13 @@ class FinetuneProgram:
                 with torch.no_grad():
                     target = self.teacher(view)
             return self._mixed(self.model(batch), target, labels)
-        assert self.model.demux is not None
         with torch.no_grad():
             teacher_states = self.teacher.encode(view)[-1]  # (B * N, T, D)
             target = self.teacher.classify(teacher_states)
         states = self.model.encode(batch)[-1]
         loss = self._mixed(self.model.classify(states), target, labels)
         wanted = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
-        student = self.model.demux(states).transpose(1, 2)  # (B, N, T, D)
+        student = self.model.token_states(states).transpose(1, 2)  # (B, N, T, D)
         return loss + self._state_weight * masked_mse(student, wanted, batch.attention_mask)
 
     def _mixed(self, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:

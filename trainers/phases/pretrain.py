@@ -155,43 +155,38 @@ class PretrainProgram:
         return replace(clean, input_ids=ids), is_changed.to(device)
 
     def _mlm_loss(self, states: Tensor, clean: Batch, chosen: Tensor) -> Tensor:
-        groups, slots, places = chosen.nonzero(as_tuple=True)
-        return retrieval_loss(
-            self.model,
-            self.head,
-            states[groups, places],
-            clean.input_ids[chosen],
-            slots,
-            self.vocabulary,
-        )
+        tokens = self.model.token_states(states, _indices(chosen))
+        ids = clean.input_ids[chosen]
+        return retrieval_loss(self.model, self.head, tokens, ids, self.vocabulary)
 
     def _detect_loss(self, states: Tensor, batch: Batch, is_changed: Tensor) -> Tensor:
         """Cross-entropy over tokens of second segments, and over sequences with one."""
         is_second = batch.token_type_ids == 1
         if not is_second.any():
             return states.new_zeros(())  # single texts alone
-        groups, slots, places = is_second.nonzero(as_tuple=True)
-        tokens = self._demux(states[groups, places], slots)
+        tokens = self.model.token_states(states, _indices(is_second))
         token_logits = self.detection_head.token(tokens).squeeze(-1)
         token_loss = F.binary_cross_entropy_with_logits(
             token_logits.float(), is_changed[is_second].float()
         )
         has_second = is_second.any(dim=-1)  # (B, N)
-        sequences = self.model.sequence_states(states[:, 0])[has_second]
+        sequences = self.model.sequence_states(states)[has_second]
         sequence_logits = self.detection_head.sequence(sequences).squeeze(-1)
         sequence_loss = F.binary_cross_entropy_with_logits(
             sequence_logits.float(), is_changed.any(dim=-1)[has_second].float()
         )
         return token_loss + sequence_loss
 
-    def _demux(self, states: Tensor, slots: Tensor) -> Tensor:
-        return states if self.model.demux is None else self.model.demux(states, slots)
-
     def _state_loss(self, teacher: MuxedBert, states: Tensor, batch: Batch) -> Tensor:
-        assert self.model.demux is not None
         with torch.no_grad():
             target = teacher.encode(batch.as_single())[-1]  # (B * N, T, D)
-        groups, slots, places = batch.attention_mask.nonzero(as_tuple=True)
-        student = self.model.demux(states[groups, places], slots)
+        groups, slots, places = _indices(batch.attention_mask)
+        student = self.model.token_states(states, (groups, slots, places))
         target = target[groups * self.model.shape.num_instances + slots, places]
         return masked_mse(student, target, torch.ones_like(slots))
+
+
+def _indices(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Yield groups, instances and positions, `(K,)` each, where `(B, N, T)` `chosen` is true."""
+    groups, slots, places = chosen.nonzero(as_tuple=True)
+    return groups, slots, places

@@ -52,15 +52,13 @@ def retrieval_loss(
     head: TokenHead,
     states: Tensor,
     ids: Tensor,
-    slots: Tensor,
     vocabulary: Vocabulary,
 ) -> Tensor:
-    """Mean cross-entropy of tokens `ids` `(K,)`, given mixed `states` `(K, D)` and `slots` `(K,)`.
+    """Mean cross-entropy of tokens `ids` `(K,)`, given their demultiplexed `states` `(K, D)`.
 
     Zero for no token at all, as small batches may have.
     """
-    decoded = states if model.demux is None else model.demux(states, slots)
-    logits = head(decoded, model.embeddings.tokens.weight, vocabulary.tokens)
+    logits = head(states, model.embeddings.tokens.weight, vocabulary.tokens)
     total = F.cross_entropy(logits.float(), vocabulary.ranks(ids), reduction="sum")
     return total / max(1, len(ids))
 
@@ -81,9 +79,7 @@ def bag_loss(
         batch: `(B, N, T)` tokens to name.
         vocabulary: Tokens that are scored.
     """
-    logits = head(
-        model.sequence_states(states[:, 0]), model.embeddings.tokens.weight, vocabulary.tokens
-    )
+    logits = head(model.sequence_states(states), model.embeddings.tokens.weight, vocabulary.tokens)
     log_shares = logits.float().log_softmax(dim=-1)  # (B, N, V')
     named = log_shares.gather(2, vocabulary.ranks(batch.input_ids[..., 1:]))  # (B, N, T - 1)
     is_real = batch.attention_mask[..., 1:]
@@ -143,14 +139,8 @@ class PrimeProgram:
         if self.config.bag_weight > 0:
             is_asked[..., 0] = False  # this state names the whole sequence
         groups, _, places = is_asked.nonzero(as_tuple=True)
-        return retrieval_loss(
-            self.model,
-            self.head,
-            states[groups, places],
-            ids[is_asked],
-            slots[is_asked],
-            self.vocabulary,
-        )
+        tokens = self.model.token_states(states, (groups, slots[is_asked], places))
+        return retrieval_loss(self.model, self.head, tokens, ids[is_asked], self.vocabulary)
 
     def _draw_slots(self, batch: Batch) -> Tensor:
         """Draw `(B, K, T)` different instances at each position, all of them if K = N."""

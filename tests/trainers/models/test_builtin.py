@@ -55,6 +55,25 @@ def test_a_width_that_does_not_ship_starts_from_the_plain_model():
     assert source_fingerprint(BUILTIN, 3) == source_fingerprint(BUILTIN, 1)
 
 
+@pytest.mark.parametrize("changes", [{"demux_norm": "published"}, {"num_demux_layers": 3}])
+def test_a_width_that_ships_with_other_weights_starts_from_the_plain_model(changes):
+    config = ModelConfig(**changes)
+
+    assert not has_pretrained_width(config, 2)
+    assert has_pretrained_width(config, 1)
+    assert source_fingerprint(config, 2) == source_fingerprint(BUILTIN, 1)
+    assert load_source(config, 2).shape == load_source(config, 1).shape.dense(2)
+
+
+def test_learned_keys_go_on_from_the_width_that_ships():
+    config = ModelConfig(multiplexer="learned_hadamard")
+
+    learned, fixed = load_source(config, 2).state_dict(), load_source(BUILTIN, 2).state_dict()
+
+    assert has_pretrained_width(config, 2)
+    assert all(torch.equal(learned[name], tensor) for name, tensor in fixed.items())
+
+
 def test_built_in_widths_are_different_models():
     assert len({source_fingerprint(BUILTIN, n) for n in (1, 2, 5, 10)}) == 4
 

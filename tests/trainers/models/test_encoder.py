@@ -107,15 +107,19 @@ def test_attention_in_bfloat16_agrees_with_float32_forward_and_backward(is_maske
 
 @pytest.mark.parametrize("heads", [(4, 4, 4), (4, 2, 0), (0, 1, 0), (0, 0, 0)])
 @pytest.mark.parametrize("is_padded", [True, False])
-def test_the_first_position_alone_is_computed_as_among_all(make_model, heads, is_padded):
+@pytest.mark.parametrize("num_positions", [1, 3])
+def test_the_first_positions_alone_are_computed_as_among_all(
+    make_model, heads, is_padded, num_positions
+):
     encoder = make_model(head_counts=heads, feedforward_sizes=(64, 0, 7)).encoder
     states = torch.randn(3, 6, 32, dtype=torch.float64)
     mask = torch.arange(6) < torch.tensor([[6], [4], [1]]) if is_padded else None
 
-    first = encoder.first_states(states, mask)
+    first = encoder.first_states(states, mask, num_positions)
 
-    assert first.shape == (3, 32)
-    torch.testing.assert_close(first, encoder(states, mask)[-1][:, 0], atol=1e-12, rtol=0)
+    assert first.shape == (3, num_positions, 32)
+    expected = encoder(states, mask)[-1][:, :num_positions]
+    torch.testing.assert_close(first, expected, atol=1e-12, rtol=0)
 
 
 def test_a_model_computes_its_last_layer_for_the_first_position_only(make_model, make_groups):

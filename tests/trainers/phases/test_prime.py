@@ -37,7 +37,7 @@ def test_retrieval_loss_equals_the_cross_entropy_of_each_selected_slot(make_mode
     states = torch.randn(6, 32, dtype=torch.float64)
     slots, ids = torch.tensor([0, 2, 1, 1, 0, 2]), vocabulary.tokens[[3, 5, 7, 9, 11, 13]]
 
-    loss = retrieval_loss(model, head, states, ids, slots, vocabulary)
+    loss = retrieval_loss(model, head, model.demux(states, slots), ids, vocabulary)
 
     each = []
     for state, slot, token in zip(states, slots, ids, strict=True):
@@ -55,7 +55,6 @@ def test_retrieval_loss_of_no_token_is_zero_not_nan(make_model, make_encoded):
         model,
         make_head(),
         torch.zeros(0, 32, dtype=torch.float64, requires_grad=True),
-        empty,
         empty,
         Vocabulary(make_encoded(30), 100),
     )
