@@ -73,7 +73,7 @@ class DataConfig:
         _require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
 
 
-MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard"]
+MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard", "contextual"]
 """Words of `model.multiplexer`."""
 
 DemuxNorm = Literal["all", "published"]
@@ -88,11 +88,13 @@ class ModelConfig:
     """`builtin`, a directory, or a Hugging Face id of the BERT family."""
     multiplexer: MultiplexerName = "gaussian_hadamard"
     """`gaussian_hadamard` scales each instance by a fixed random key and averages (DataMUX);
-    `learned_hadamard` trains these keys."""
+    `learned_hadamard` trains these keys; `contextual` attends within each sequence and across the
+    instances first (MUX-PLM), at the cost of two layers over all N sequences."""
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
     """`two_pass` applies the embedding block to each sequence and to the mixture (DataMUX);
     `single_pass` mixes token embeddings first, which is cheaper and needs its own pre-training.
-    The built-in model is `single_pass` and its checkpoint overrides this."""
+    The built-in model is `single_pass` and its checkpoint overrides this, but for the multiplexer
+    `contextual`, which is `two_pass` always."""
     mask_mode: Literal["union", "none"] = "union"
     """`union` attends to positions where any instance has a token; `none` attends to all."""
     key_norm: float = 0.0
@@ -114,6 +116,11 @@ class ModelConfig:
             "at least 1",
         )
         _require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
+        if self.multiplexer == "contextual" and self.embed_mode == "single_pass":
+            raise ConfigError(
+                "`model.multiplexer` = `contextual` mixes what the embedding block yields, so "
+                "`model.embed_mode` must be `two_pass`, got `single_pass`."
+            )
         if self.demux_norm == "published" and self.num_demux_layers == 1:
             raise ConfigError(
                 "`model.demux_norm` = `published` needs `model.num_demux_layers` of at least 2, "

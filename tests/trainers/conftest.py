@@ -49,6 +49,7 @@ TINY = MuxedBertShape(
 VARIANTS = {
     "gaussian_hadamard": {},
     "learned_hadamard": {"multiplexer": "learned_hadamard"},
+    "contextual": {"multiplexer": "contextual"},
     "published_norm": {"demux_norm": "published"},
     "published_norm_deep": {"demux_norm": "published", "num_demux_layers": 4},
 }

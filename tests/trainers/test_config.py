@@ -27,7 +27,7 @@ from trainers.errors import ConfigError
         (DataConfig, "num_train", -1, r"0 \(all\) or more"),
         (DataConfig, "num_validation", -5, r"0 \(all\) or more"),
         (DataConfig, "num_held_out", 0, "at least 1"),
-        (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard"),
+        (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard, co.*"),
         (ModelConfig, "demux_norm", "none", "one of all, published"),
         (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
         (ModelConfig, "num_demux_layers", 0, "at least 1"),
@@ -70,9 +70,22 @@ def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, 
         kind(**{name: value})
 
 
-def test_multiplexing_options_that_contradict_each_other_are_refused():
-    with pytest.raises(ConfigError, match=r"`published` needs `model.num_demux_layers` of at"):
-        ModelConfig(demux_norm="published", num_demux_layers=1)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"demux_norm": "published", "num_demux_layers": 1},
+            "`published` needs `model.num_demux_layers` of at least 2, got 1",
+        ),
+        (
+            {"multiplexer": "contextual", "embed_mode": "single_pass"},
+            "`model.embed_mode` must be `two_pass`, got `single_pass`",
+        ),
+    ],
+)
+def test_multiplexing_options_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**changes)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from trainers.config import BUILTIN, ModelConfig
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
-from trainers.models.widening import multiplexes_as, widen, with_multiplexing
+from trainers.models.widening import first_difference, widen, with_multiplexing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -186,7 +186,7 @@ def _builtin_width(config: ModelConfig, num_instances: int) -> int:
     if num_instances not in builtin_widths():
         return 1
     shape = _read_shape(builtin_directory(num_instances))
-    return num_instances if multiplexes_as(shape, config) else 1
+    return num_instances if first_difference(shape, config) is None else 1
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

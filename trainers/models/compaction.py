@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trainers.errors import ShapeError
+from trainers.models.contextual_mux import ContextualMultiplexer, hidden_masks
 from trainers.models.encoder import EncoderLayer, FeedForward, SelfAttention
 from trainers.models.masks import Masks
+from trainers.models.mux import HadamardMultiplexer
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 
@@ -52,17 +54,13 @@ def compact(model: MuxedBert, masks: Masks) -> MuxedBert:
     """
     small = MuxedBert(compacted_shape(model.shape, masks)).to(masks.hidden)
     keep = masks.hidden.nonzero().squeeze(1)  # J
-    z = masks.hidden[keep]
-    _fold_embeddings(model, small, keep, z)
+    _fold_embeddings(model, small, masks.hidden)
     for index, (old, new) in enumerate(
         zip(model.encoder.layers, small.encoder.layers, strict=True)
     ):
         assert isinstance(old, EncoderLayer)
         assert isinstance(new, EncoderLayer)
-        if old.attention is not None and new.attention is not None:
-            _fold_attention(old.attention, new.attention, masks, index)
-        if old.feedforward is not None and new.feedforward is not None:
-            _fold_feedforward(old.feedforward, new.feedforward, masks, index)
+        _fold_layer(old, new, masks, index)
     small.sequence_head.load_state_dict(model.sequence_head.state_dict())
     if model.demux is not None and small.demux is not None:
         state = model.demux.state_dict()
@@ -79,15 +77,29 @@ def _fold_norm(old: nn.LayerNorm, new: nn.LayerNorm, keep: Tensor, z: Tensor) ->
     new.bias.copy_(old.bias[keep] * z)
 
 
-def _fold_embeddings(model: MuxedBert, small: MuxedBert, keep: Tensor, z: Tensor) -> None:
+def _fold_embeddings(model: MuxedBert, small: MuxedBert, hidden: Tensor) -> None:
     old, new = model.embeddings, small.embeddings
+    keep = hidden.nonzero().squeeze(1)
+    z = hidden[keep]
     for name in ("tokens", "positions", "token_types"):
         getattr(new, name).weight.copy_(getattr(old, name).weight[:, keep] * z)
     _fold_norm(old.norm, new.norm, keep, z)
-    if old.mux is not None and new.mux is not None:
+    if isinstance(old.mux, HadamardMultiplexer) and isinstance(new.mux, HadamardMultiplexer):
         # Two passes: the mixture is gated again. One pass: its table rows carry the gate already.
         scale = z if model.shape.embed_mode == "two_pass" else torch.ones_like(z)
         new.mux.keys.copy_(old.mux.keys[:, keep] * scale)
+    if isinstance(old.mux, ContextualMultiplexer) and isinstance(new.mux, ContextualMultiplexer):
+        new.mux.keys.copy_(old.mux.keys[:, keep])  # the mixture is gated once
+        masks = hidden_masks(model.shape, hidden)
+        _fold_layer(old.mux.sequence_layer, new.mux.sequence_layer, masks, 0)
+        _fold_layer(old.mux.instance_layer, new.mux.instance_layer, masks, 0)
+
+
+def _fold_layer(old: EncoderLayer, new: EncoderLayer, masks: Masks, index: int) -> None:
+    if old.attention is not None and new.attention is not None:
+        _fold_attention(old.attention, new.attention, masks, index)
+    if old.feedforward is not None and new.feedforward is not None:
+        _fold_feedforward(old.feedforward, new.feedforward, masks, index)
 
 
 def _fold_attention(old: SelfAttention, new: SelfAttention, masks: Masks, index: int) -> None:

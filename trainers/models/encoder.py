@@ -128,12 +128,12 @@ class EncoderLayer(nn.Module):
 
     Args:
         shape: Sizes of the model.
-        index: Which layer this is.
+        num_heads: Heads of this layer; 0 for no attention.
+        num_units: Feed-forward units of this layer; 0 for no feed-forward sub-layer.
     """
 
-    def __init__(self, shape: MuxedBertShape, index: int) -> None:
+    def __init__(self, shape: MuxedBertShape, num_heads: int, num_units: int) -> None:
         super().__init__()
-        num_heads, num_units = shape.head_counts[index], shape.feedforward_sizes[index]
         self.attention = SelfAttention(shape, num_heads) if num_heads else None
         self.feedforward = FeedForward(shape, num_units) if num_units else None
 
@@ -176,7 +176,8 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: MuxedBertShape) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(shape, i) for i in range(shape.num_layers))
+        sizes = zip(shape.head_counts, shape.feedforward_sizes, strict=True)
+        self.layers = nn.ModuleList(EncoderLayer(shape, *size) for size in sizes)
 
     def forward(
         self, states: Tensor, attention_mask: Tensor | None, masks: Masks | None = None

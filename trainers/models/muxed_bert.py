@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.errors import ShapeError
+from trainers.models.contextual_mux import ContextualMultiplexer
 from trainers.models.demux import RsaDemultiplexer
 from trainers.models.encoder import Encoder, masked_layer_norm
 from trainers.models.heads import SequenceHead
@@ -62,19 +63,15 @@ class Embeddings(nn.Module):
         super().__init__()
         size = shape.hidden_size
         self.embed_mode = shape.embed_mode
+        self.masks_padding = shape.mask_mode == "union"
         self.tokens = nn.Embedding(shape.vocab_size, size)
         self.positions = nn.Embedding(shape.max_positions, size)
         self.token_types = nn.Embedding(shape.num_token_types, size)
         self.norm = nn.LayerNorm(size, eps=shape.layer_norm_eps)
         self.dropout = nn.Dropout(shape.dropout)
-        self.mux: HadamardMultiplexer | None = None
+        self.mux: Multiplexer | None = None
         if shape.num_instances > 1:
-            self.mux = HadamardMultiplexer(
-                shape.num_instances,
-                size,
-                shape.key_norm,
-                is_learned=shape.multiplexer == "learned_hadamard",
-            )
+            self.mux = make_multiplexer(shape)
         self._folded: Tensor | None = None
         nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 
@@ -88,6 +85,8 @@ class Embeddings(nn.Module):
         embedded = self.dropout(self._norm(embedded + positions, hidden))  # (B, N, T, D)
         if self.mux is None:
             return embedded.squeeze(1)
+        if isinstance(self.mux, ContextualMultiplexer):
+            return self.dropout(self._mix_in_context(self.mux, embedded, batch, hidden))
         mixed = self.mux(embedded) + positions + self.token_types.weight[0]
         return self.dropout(self._norm(mixed, hidden))
 
@@ -103,8 +102,19 @@ class Embeddings(nn.Module):
             return normed
         return masked_layer_norm(x * hidden, self.norm, hidden)
 
+    def _mix_in_context(
+        self, mux: ContextualMultiplexer, embedded: Tensor, batch: Batch, hidden: Tensor | None
+    ) -> Tensor:
+        needs_mask = self.masks_padding and not bool(batch.attention_mask.all())
+        mixed = mux(embedded, batch.attention_mask if needs_mask else None, hidden)
+        added = self.positions.weight[: mixed.shape[1]] + self.token_types.weight[0]
+        if hidden is None:
+            normed: Tensor = self.norm(mixed + added)
+            return normed
+        return masked_layer_norm(mixed + added * hidden, self.norm, hidden)  # `mixed` has the gate
+
     def _mix_tables(self, batch: Batch) -> Tensor:
-        assert self.mux is not None
+        assert isinstance(self.mux, HadamardMultiplexer)
         if self.training or torch.is_grad_enabled() or not self._can_fold():
             embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
             return self.mux(embedded)
@@ -124,11 +134,11 @@ class Embeddings(nn.Module):
         return F.embedding_bag(bags, self._folded, mode="sum").view(num_groups, length, -1)
 
     def _can_fold(self) -> bool:
-        assert self.mux is not None
+        assert isinstance(self.mux, HadamardMultiplexer)
         return len(self.mux.keys) * self.tokens.weight.numel() <= LARGEST_FOLDED_TABLE
 
     def _fold(self) -> Tensor:
-        assert self.mux is not None
+        assert isinstance(self.mux, HadamardMultiplexer)
         keys = self.mux.keys[:, None] / len(self.mux.keys)  # (N, 1, D)
         tables = [(keys * w.weight).flatten(0, 1) for w in (self.tokens, self.token_types)]
         return torch.cat(tables)  # (N * V + N * types, D)
@@ -217,6 +227,25 @@ class MuxedBert(nn.Module):
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
             return False
         return not bool(batch.attention_mask.any(dim=1).all())
+
+
+Multiplexer = HadamardMultiplexer | ContextualMultiplexer
+
+
+def make_multiplexer(shape: MuxedBertShape) -> Multiplexer:
+    """Build the multiplexer that the words of `shape` name.
+
+    Raises:
+        ShapeError: If they contradict each other.
+    """
+    if shape.multiplexer == "contextual":
+        if shape.embed_mode == "single_pass":
+            raise ShapeError("The contextual multiplexer needs the embed mode `two_pass`.")
+        return ContextualMultiplexer(shape)
+    is_learned = shape.multiplexer == "learned_hadamard"
+    return HadamardMultiplexer(
+        shape.num_instances, shape.hidden_size, shape.key_norm, is_learned=is_learned
+    )
 
 
 Demultiplexer = RsaDemultiplexer | PublishedRsaDemultiplexer

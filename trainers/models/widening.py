@@ -1,7 +1,6 @@
 """From a model of width 1 to one of width N with the same embeddings and encoder."""
 
 from dataclasses import replace
-from typing import Any
 
 from trainers.config import ModelConfig
 from trainers.errors import CheckpointError
@@ -30,10 +29,8 @@ def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     return wide
 
 
-WEIGHT_WORDS = ("demux_norm", "num_demux_layers")
-"""Fields of `model` that decide which weights a wide model has."""
-FREE_WORDS = ("multiplexer", "mask_mode", "key_norm")
-"""Fields of `model` that a model of width 1 takes up as well."""
+WORDS = ("multiplexer", "demux_norm", "num_demux_layers", "mask_mode", "key_norm")
+"""Fields of `model` that a model of width 1 takes up."""
 
 
 def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
@@ -50,17 +47,18 @@ def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
         CheckpointError: If the wide model has other weights than `config` asks for.
     """
     if model.shape.num_instances == 1:
-        shape = replace(model.shape, **_values(config, (*WEIGHT_WORDS, *FREE_WORDS)))
-    elif multiplexes_as(model.shape, config):
-        shape = replace(model.shape, multiplexer=config.multiplexer)
+        shape = replace(model.shape, **{name: getattr(config, name) for name in WORDS})
+        if config.multiplexer == "contextual":
+            shape = replace(shape, embed_mode="two_pass")
     else:
-        found, asked = (_values(source, WEIGHT_WORDS) for source in (model.shape, config))
-        name = next(name for name in WEIGHT_WORDS if found[name] != asked[name])
-        raise CheckpointError(
-            f"`model.{name}` is {asked[name]!r}, but the checkpoint for "
-            f"N={model.shape.num_instances} has {found[name]!r}; ask for the same, or start from "
-            "a plain (N=1) checkpoint."
-        )
+        name = first_difference(model.shape, config)
+        if name is not None:
+            raise CheckpointError(
+                f"`model.{name}` is {getattr(config, name)!r}, but the checkpoint for "
+                f"N={model.shape.num_instances} has {getattr(model.shape, name)!r}; ask for the "
+                "same, or start from a plain (N=1) checkpoint."
+            )
+        shape = replace(model.shape, multiplexer=config.multiplexer)
     if shape == model.shape:
         return model
     changed = MuxedBert(shape)
@@ -68,10 +66,15 @@ def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
     return changed.train(model.training)
 
 
-def multiplexes_as(shape: MuxedBertShape, config: ModelConfig) -> bool:
-    """Tell whether a wide model of `shape` has the weights that `config` asks for."""
-    return _values(shape, WEIGHT_WORDS) == _values(config, WEIGHT_WORDS)
+def first_difference(shape: MuxedBertShape, config: ModelConfig) -> str | None:
+    """Name the first field of `config` that asks for other weights than a wide `shape` has."""
+    found, asked = _weight_words(shape), _weight_words(config)
+    return next((name for name in found if found[name] != asked[name]), None)
 
 
-def _values(source: MuxedBertShape | ModelConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(source, name) for name in names}
+def _weight_words(source: MuxedBertShape | ModelConfig) -> dict[str, object]:
+    return {
+        "multiplexer": source.multiplexer.replace("learned", "gaussian"),  # keys have one name
+        "demux_norm": source.demux_norm,
+        "num_demux_layers": source.num_demux_layers,
+    }

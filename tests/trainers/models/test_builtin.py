@@ -20,6 +20,11 @@ from trainers.pretraining import RECIPE_FILE, BuiltinRecipe
 
 BUILTIN = ModelConfig()
 PACKAGE_LIMIT_MB = 12
+OTHER_WEIGHTS = [
+    {"multiplexer": "contextual"},
+    {"demux_norm": "published"},
+    {"num_demux_layers": 3},
+]
 
 
 def test_the_built_in_model_ships_in_the_widths_of_the_default_search():
@@ -55,7 +60,7 @@ def test_a_width_that_does_not_ship_starts_from_the_plain_model():
     assert source_fingerprint(BUILTIN, 3) == source_fingerprint(BUILTIN, 1)
 
 
-@pytest.mark.parametrize("changes", [{"demux_norm": "published"}, {"num_demux_layers": 3}])
+@pytest.mark.parametrize("changes", OTHER_WEIGHTS)
 def test_a_width_that_ships_with_other_weights_starts_from_the_plain_model(changes):
     config = ModelConfig(**changes)
 
@@ -63,6 +68,7 @@ def test_a_width_that_ships_with_other_weights_starts_from_the_plain_model(chang
     assert has_pretrained_width(config, 1)
     assert source_fingerprint(config, 2) == source_fingerprint(BUILTIN, 1)
     assert load_source(config, 2).shape == load_source(config, 1).shape.dense(2)
+    assert load_source(config, 2).shape != load_source(BUILTIN, 2).shape
 
 
 def test_learned_keys_go_on_from_the_width_that_ships():

@@ -194,6 +194,11 @@ def test_groups_of_one_hold_the_same_sequences_in_order(make_groups):
     assert torch.equal(single.token_type_ids[7, 0], batch.token_type_ids[1, 2])
 
 
+def test_a_contextual_multiplexer_without_a_first_pass_is_refused(make_model):
+    with pytest.raises(ShapeError, match="needs the embed mode `two_pass`"):
+        make_model(2, multiplexer="contextual", embed_mode="single_pass")
+
+
 def test_a_batch_of_another_width_is_refused(make_model, make_groups):
     with pytest.raises(ShapeError, match="multiplexes 2 instances, got 5"):
         make_model(2)(make_groups(5))

@@ -34,7 +34,7 @@ def padded(batch, num_columns):
     return Batch(*(torch.nn.functional.pad(t, (0, num_columns)) for t in vars(batch).values()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     num_instances=st.sampled_from([1, 2, 5]),
@@ -88,7 +88,7 @@ def test_the_positions_that_the_classifier_reads_are_computed_as_among_all(
     torch.testing.assert_close(model(batch), everywhere, atol=1e-12, rtol=0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(order=st.permutations(range(4)), seed=st.integers(0, 1000))
 def test_permuting_instances_with_their_slots_permutes_the_logits(
     make_model, make_groups, variant, order, seed
@@ -118,7 +118,7 @@ def test_an_instance_influences_its_own_group_and_all_of_it(
     assert changed.tolist() == [[False, False], [True, True], [False, False]]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     num_columns=st.integers(1, 6),
     num_instances=st.sampled_from([2, 5]),

@@ -55,9 +55,19 @@ def test_a_model_that_fits_the_study_is_kept_as_it_is(make_model):
     assert with_multiplexing(model, ModelConfig()) is model
 
 
+def test_the_contextual_multiplexer_embeds_in_two_passes_whatever_the_checkpoint_did(make_model):
+    plain = make_model(1, dtype=torch.float32, embed_mode="single_pass")
+
+    changed = with_multiplexing(plain, ModelConfig(multiplexer="contextual"))
+
+    assert changed.shape.embed_mode == "two_pass"
+    assert torch.equal(changed.embeddings.tokens.weight, plain.embeddings.tokens.weight)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"multiplexer": "contextual"}, "`model.multiplexer` is 'contextual'.*'gaussian_had"),
         ({"demux_norm": "published"}, "`model.demux_norm` is 'published'.*N=2 has 'all'"),
         ({"num_demux_layers": 3}, "`model.num_demux_layers` is 3.*N=2 has 2"),
     ],
