@@ -76,6 +76,8 @@ class DataConfig:
 MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard", "contextual"]
 """Words of `model.multiplexer`."""
 
+DemultiplexerName = Literal["rsa", "index_prefix"]
+"""Words of `model.demultiplexer`."""
 DemuxNorm = Literal["all", "published"]
 """Words of `model.demux_norm`."""
 
@@ -101,6 +103,9 @@ class ModelConfig:
     """Length of each new multiplexing key; 0 means the square root of the hidden size."""
     num_demux_layers: int = 2
     """Shared layers of the demultiplexer; more cost throughput at high N."""
+    demultiplexer: DemultiplexerName = "rsa"
+    """`rsa` learns a key per instance (MUX-PLM); `index_prefix` takes the state of a position per
+    instance that stands before the text (DataMUX), which lengthens every sequence by N."""
     demux_norm: DemuxNorm = "all"
     """`all` normalises after every layer of the demultiplexer, for tokens and sequences alike;
     `published` places layer norms as the published MUX-PLM checkpoints do, and needs two layers
@@ -115,11 +120,17 @@ class ModelConfig:
             self.num_demux_layers,
             "at least 1",
         )
+        _require_word(self.demultiplexer, "model.demultiplexer", DemultiplexerName)
         _require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
         if self.multiplexer == "contextual" and self.embed_mode == "single_pass":
             raise ConfigError(
                 "`model.multiplexer` = `contextual` mixes what the embedding block yields, so "
                 "`model.embed_mode` must be `two_pass`, got `single_pass`."
+            )
+        if self.demux_norm == "published" and self.demultiplexer != "rsa":
+            raise ConfigError(
+                "`model.demux_norm` = `published` is a variant of `model.demultiplexer` = `rsa`, "
+                f"got `{self.demultiplexer}`; use `all`."
             )
         if self.demux_norm == "published" and self.num_demux_layers == 1:
             raise ConfigError(

@@ -50,8 +50,14 @@ VARIANTS = {
     "gaussian_hadamard": {},
     "learned_hadamard": {"multiplexer": "learned_hadamard"},
     "contextual": {"multiplexer": "contextual"},
-    "published_norm": {"demux_norm": "published"},
-    "published_norm_deep": {"demux_norm": "published", "num_demux_layers": 4},
+    "published_norm": {"demux_norm": "published", "num_demux_layers": 3},
+    "index_prefix": {"demultiplexer": "index_prefix"},
+    "index_prefix_single_pass": {
+        "multiplexer": "learned_hadamard",
+        "demultiplexer": "index_prefix",
+        "embed_mode": "single_pass",
+    },
+    "index_prefix_contextual": {"multiplexer": "contextual", "demultiplexer": "index_prefix"},
 }
 """Ways to multiplex and demultiplex: changes to the default shape; a new one joins here."""
 

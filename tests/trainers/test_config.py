@@ -28,6 +28,7 @@ from trainers.errors import ConfigError
         (DataConfig, "num_validation", -5, r"0 \(all\) or more"),
         (DataConfig, "num_held_out", 0, "at least 1"),
         (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard, co.*"),
+        (ModelConfig, "demultiplexer", "mlp", "one of rsa, index_prefix"),
         (ModelConfig, "demux_norm", "none", "one of all, published"),
         (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
         (ModelConfig, "num_demux_layers", 0, "at least 1"),
@@ -76,6 +77,10 @@ def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, 
         (
             {"demux_norm": "published", "num_demux_layers": 1},
             "`published` needs `model.num_demux_layers` of at least 2, got 1",
+        ),
+        (
+            {"demux_norm": "published", "demultiplexer": "index_prefix"},
+            "variant of `model.demultiplexer` = `rsa`, got `index_prefix`; use `all`",
         ),
         (
             {"multiplexer": "contextual", "embed_mode": "single_pass"},

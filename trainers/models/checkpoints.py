@@ -233,6 +233,7 @@ def _load_bert(config: ModelConfig) -> MuxedBert:
         multiplexer=config.multiplexer,
         embed_mode=config.embed_mode,
         mask_mode=config.mask_mode,
+        demultiplexer=config.demultiplexer,
         demux_norm=config.demux_norm,
         num_demux_layers=config.num_demux_layers,
         key_norm=config.key_norm,

@@ -84,6 +84,9 @@ def _fold_embeddings(model: MuxedBert, small: MuxedBert, hidden: Tensor) -> None
     for name in ("tokens", "positions", "token_types"):
         getattr(new, name).weight.copy_(getattr(old, name).weight[:, keep] * z)
     _fold_norm(old.norm, new.norm, keep, z)
+    if old.prefix is not None and new.prefix is not None:
+        new.prefix.tokens.weight.copy_(old.prefix.tokens.weight[:, keep] * z)
+        new.prefix.positions.weight.copy_(old.prefix.positions.weight[:, keep] * z)
     if isinstance(old.mux, HadamardMultiplexer) and isinstance(new.mux, HadamardMultiplexer):
         # Two passes: the mixture is gated again. One pass: its table rows carry the gate already.
         scale = z if model.shape.embed_mode == "two_pass" else torch.ones_like(z)

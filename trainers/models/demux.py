@@ -21,6 +21,20 @@ def add_constants(projected: Tensor, constants: Tensor, slots: Tensor | None) ->
     return projected + constants[slots]
 
 
+def refine(hidden: Tensor, layers: nn.ModuleList, norms: nn.ModuleList) -> Tensor:
+    """Yield the output `(..., dense_size)` of a demultiplexer from that of its first product.
+
+    Args:
+        hidden: `(..., dense_size)`.
+        layers: Residual layers.
+        norms: Layer norms, one more than `layers`.
+    """
+    hidden = norms[0](F.gelu(hidden))
+    for layer, norm in zip(layers, list(norms)[1:], strict=True):
+        hidden = norm(hidden + F.gelu(layer(hidden)))
+    return hidden
+
+
 class RsaDemultiplexer(nn.Module):
     """RSA-inspired demultiplexer with one learned key per instance.
 
@@ -71,10 +85,7 @@ class RsaDemultiplexer(nn.Module):
         """
         constants = self.key(self.keys)  # (N, dense_size)
         hidden = add_constants(self.state(states), constants, slots)
-        hidden = self.norms[0](F.gelu(hidden))
-        for layer, norm in zip(self.layers, list(self.norms)[1:], strict=True):
-            hidden = norm(hidden + F.gelu(layer(hidden)))
-        return hidden
+        return refine(hidden, self.layers, self.norms)
 
     def tokens(
         self, states: Tensor, chosen: tuple[Tensor, Tensor, Tensor] | None = None

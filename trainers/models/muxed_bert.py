@@ -11,6 +11,7 @@ from trainers.models.contextual_mux import ContextualMultiplexer
 from trainers.models.demux import RsaDemultiplexer
 from trainers.models.encoder import Encoder, masked_layer_norm
 from trainers.models.heads import SequenceHead
+from trainers.models.index_prefix import IndexPrefixDemultiplexer, InstancePrefix
 from trainers.models.masks import Masks
 from trainers.models.mux import HadamardMultiplexer
 from trainers.models.published_demux import PublishedRsaDemultiplexer
@@ -53,7 +54,8 @@ class Embeddings(nn.Module):
 
     `two_pass` (DataMUX) applies the block to each sequence and again to the mixture. `single_pass`
     mixes token and type embeddings first: h = LN(mean_i key_i * (token_i + type_i) + position), so
-    that at inference each token costs one row of a table scaled by the keys beforehand.
+    that at inference each token costs one row of a table scaled by the keys beforehand. P prefix
+    positions, if the demultiplexer reads any, stand before the T of the text.
 
     Args:
         shape: Sizes of the model.
@@ -72,21 +74,25 @@ class Embeddings(nn.Module):
         self.mux: Multiplexer | None = None
         if shape.num_instances > 1:
             self.mux = make_multiplexer(shape)
+        self.prefix = InstancePrefix(shape) if shape.num_prefix > 0 else None
         self._folded: Tensor | None = None
         nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 
     def forward(self, batch: Batch, hidden: Tensor | None) -> Tensor:
-        """Yield `(B, T, D)` mixed embeddings; `hidden` is the `(D,)` gate or none."""
+        """Yield `(B, P + T, D)` mixed embeddings; `hidden` is the `(D,)` gate or none."""
         positions = self.positions.weight[: batch.input_ids.shape[-1]]  # (T, D)
+        if self.prefix is not None:
+            positions = torch.cat([self.prefix.positions.weight, positions])  # (P + T, D)
         if self.mux is not None and self.embed_mode == "single_pass":
             mixed = self._mix_tables(batch)
             return self.dropout(self._norm(mixed + positions, hidden))
-        embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
-        embedded = self.dropout(self._norm(embedded + positions, hidden))  # (B, N, T, D)
+        embedded = self.dropout(self._norm(self._embed(batch) + positions, hidden))
         if self.mux is None:
             return embedded.squeeze(1)
         if isinstance(self.mux, ContextualMultiplexer):
-            return self.dropout(self._mix_in_context(self.mux, embedded, batch, hidden))
+            mixed = self.mux(embedded, self._mask_of_instances(batch), hidden)
+            added = positions + self.token_types.weight[0]
+            return self.dropout(self._norm_gated(mixed, added, hidden))
         mixed = self.mux(embedded) + positions + self.token_types.weight[0]
         return self.dropout(self._norm(mixed, hidden))
 
@@ -102,22 +108,31 @@ class Embeddings(nn.Module):
             return normed
         return masked_layer_norm(x * hidden, self.norm, hidden)
 
-    def _mix_in_context(
-        self, mux: ContextualMultiplexer, embedded: Tensor, batch: Batch, hidden: Tensor | None
-    ) -> Tensor:
-        needs_mask = self.masks_padding and not bool(batch.attention_mask.all())
-        mixed = mux(embedded, batch.attention_mask if needs_mask else None, hidden)
-        added = self.positions.weight[: mixed.shape[1]] + self.token_types.weight[0]
+    def _norm_gated(self, mixed: Tensor, added: Tensor, hidden: Tensor | None) -> Tensor:
+        """Normalise a mixture that has the gate already and a term that has not."""
         if hidden is None:
             normed: Tensor = self.norm(mixed + added)
             return normed
-        return masked_layer_norm(mixed + added * hidden, self.norm, hidden)  # `mixed` has the gate
+        return masked_layer_norm(mixed + added * hidden, self.norm, hidden)
+
+    def _embed(self, batch: Batch) -> Tensor:
+        """Yield `(B, N, P + T, D)` token and type embeddings."""
+        embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
+        if self.prefix is None:
+            return embedded
+        return torch.cat([self.prefix().expand(len(embedded), -1, -1, -1), embedded], dim=2)
+
+    def _mask_of_instances(self, batch: Batch) -> Tensor | None:
+        """Yield `(B, N, P + T)` booleans that are false at padding, or none."""
+        if not self.masks_padding or bool(batch.attention_mask.all()):
+            return None
+        num_prefix = 0 if self.prefix is None else self.prefix.positions.num_embeddings
+        return F.pad(batch.attention_mask, (num_prefix, 0), value=True)
 
     def _mix_tables(self, batch: Batch) -> Tensor:
         assert isinstance(self.mux, HadamardMultiplexer)
         if self.training or torch.is_grad_enabled() or not self._can_fold():
-            embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
-            return self.mux(embedded)
+            return self.mux(self._embed(batch))
         if self._folded is None:
             self._folded = self._fold()
         num_groups, num_instances, length = batch.input_ids.shape
@@ -131,7 +146,11 @@ class Embeddings(nn.Module):
             dim=1,
         )  # (B, 2N, T)
         bags = rows.transpose(1, 2).reshape(num_groups * length, -1)
-        return F.embedding_bag(bags, self._folded, mode="sum").view(num_groups, length, -1)
+        mixed = F.embedding_bag(bags, self._folded, mode="sum").view(num_groups, length, -1)
+        if self.prefix is None:
+            return mixed
+        prefix = self.mux(self.prefix()[None])  # (1, P, D)
+        return torch.cat([prefix.expand(num_groups, -1, -1), mixed], dim=1)
 
     def _can_fold(self) -> bool:
         assert isinstance(self.mux, HadamardMultiplexer)
@@ -168,15 +187,22 @@ class MuxedBert(nn.Module):
         self.apply(initialise)
 
     def encode(self, batch: Batch, masks: Masks | None = None) -> list[Tensor]:
-        """Yield the mixed `(B, T, D)` states after each layer.
+        """Yield the mixed `(B, P + T, D)` states after each layer; see `attended` for P.
 
         Raises:
             ShapeError: If the batch has another N or is longer than the position table.
         """
         return self.encoder(*self._embed(batch, masks), masks)
 
+    def attended(self, batch: Batch) -> Tensor:
+        """Yield `(B, P + T)` booleans: the prefix, and where any instance has a token.
+
+        P is 0, but N with the demultiplexer `index_prefix`.
+        """
+        return F.pad(batch.attention_mask.any(dim=1), (self.shape.num_prefix, 0), value=True)
+
     def _embed(self, batch: Batch, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
-        """Yield `(B, T, D)` embeddings and the `(B, T)` mask, if one is needed."""
+        """Yield `(B, P + T, D)` embeddings and the `(B, P + T)` mask, if one is needed."""
         _, num_instances, length = batch.input_ids.shape
         if num_instances != self.shape.num_instances:
             raise ShapeError(
@@ -187,15 +213,18 @@ class MuxedBert(nn.Module):
                 f"Sequences have at most {self.shape.max_positions} tokens, got {length}."
             )
         states = self.embeddings(batch, None if masks is None else masks.hidden)
-        return states, batch.attention_mask.any(dim=1) if self._needs_mask(batch) else None
+        return states, self.attended(batch) if self._needs_mask(batch) else None
 
     def classify(self, states: Tensor) -> Tensor:
-        """Yield `(B, N, C)` logits of the `(B, T, D)` last states, from `[CLS]` alone."""
+        """Yield `(B, N, C)` logits of the `(B, P + T, D)` last states, from `[CLS]` alone."""
         logits: Tensor = self.sequence_head(self.sequence_states(states))
         return logits
 
     def sequence_states(self, states: Tensor) -> Tensor:
-        """Yield `(B, N, dense)` states of the sequences from the `(B, T, D)` last states."""
+        """Yield `(B, N, dense)` states of the sequences from the `(B, P + T, D)` last states.
+
+        States after `[CLS]`, the first of the text, are not read and may be left out.
+        """
         if self.demux is not None:
             return self.demux.sequences(states)
         assert self.pooler is not None
@@ -204,11 +233,11 @@ class MuxedBert(nn.Module):
     def token_states(
         self, states: Tensor, chosen: tuple[Tensor, Tensor, Tensor] | None = None
     ) -> Tensor:
-        """Yield the states of each instance's tokens from the `(B, T, D)` last states.
+        """Yield the states of each instance's tokens from the `(B, P + T, D)` last states.
 
         Args:
             states: Last states, mixed.
-            chosen: Groups, instances and positions to yield, `(K,)` each; without it, all.
+            chosen: Groups, instances and positions in the text, `(K,)` each; without it, all.
 
         Returns:
             `(K, dense)` with `chosen`, else `(B, T, N, dense)`.
@@ -221,7 +250,8 @@ class MuxedBert(nn.Module):
         """Yield `(B, N, C)` logits in input order; see `encode` for errors."""
         if masks is not None:
             return self.classify(self.encode(batch, masks)[-1])
-        return self.classify(self.encoder.first_states(*self._embed(batch, None)))
+        num_read = self.shape.num_prefix + 1  # with [CLS]
+        return self.classify(self.encoder.first_states(*self._embed(batch, None), num_read))
 
     def _needs_mask(self, batch: Batch) -> bool:
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
@@ -248,7 +278,7 @@ def make_multiplexer(shape: MuxedBertShape) -> Multiplexer:
     )
 
 
-Demultiplexer = RsaDemultiplexer | PublishedRsaDemultiplexer
+Demultiplexer = RsaDemultiplexer | PublishedRsaDemultiplexer | IndexPrefixDemultiplexer
 """Every one has `tokens`, `sequences` and `state_inputs`."""
 
 
@@ -261,6 +291,8 @@ def make_demultiplexer(shape: MuxedBertShape) -> Demultiplexer:
         shape.num_demux_layers,
         shape.layer_norm_eps,
     )
+    if shape.demultiplexer == "index_prefix":
+        return IndexPrefixDemultiplexer(*sizes)
     if shape.demux_norm == "published":
         return PublishedRsaDemultiplexer(*sizes, shape.dropout)
     return RsaDemultiplexer(*sizes)

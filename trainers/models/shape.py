@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from trainers.config import DemuxNorm, MultiplexerName
+from trainers.config import DemultiplexerName, DemuxNorm, MultiplexerName
 from trainers.errors import CheckpointError
 
 
@@ -38,6 +38,7 @@ class MuxedBertShape:
     multiplexer: MultiplexerName = "gaussian_hadamard"
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
     mask_mode: Literal["union", "none"] = "union"
+    demultiplexer: DemultiplexerName = "rsa"
     demux_norm: DemuxNorm = "all"
     num_demux_layers: int = 2
     key_norm: float = 0.0
@@ -49,6 +50,12 @@ class MuxedBertShape:
     def num_layers(self) -> int:
         """L, skipped sub-layers counted."""
         return len(self.head_counts)
+
+    @property
+    def num_prefix(self) -> int:
+        """P, positions before the text that demultiplex."""
+        has_prefix = self.num_instances > 1 and self.demultiplexer == "index_prefix"
+        return self.num_instances if has_prefix else 0
 
     @property
     def num_prunable_parameters(self) -> int:

@@ -29,7 +29,14 @@ def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     return wide
 
 
-WORDS = ("multiplexer", "demux_norm", "num_demux_layers", "mask_mode", "key_norm")
+WORDS = (
+    "multiplexer",
+    "demultiplexer",
+    "demux_norm",
+    "num_demux_layers",
+    "mask_mode",
+    "key_norm",
+)
 """Fields of `model` that a model of width 1 takes up."""
 
 
@@ -75,6 +82,7 @@ def first_difference(shape: MuxedBertShape, config: ModelConfig) -> str | None:
 def _weight_words(source: MuxedBertShape | ModelConfig) -> dict[str, object]:
     return {
         "multiplexer": source.multiplexer.replace("learned", "gaussian"),  # keys have one name
+        "demultiplexer": source.demultiplexer,
         "demux_norm": source.demux_norm,
         "num_demux_layers": source.num_demux_layers,
     }

@@ -22,6 +22,7 @@ BUILTIN = ModelConfig()
 PACKAGE_LIMIT_MB = 12
 OTHER_WEIGHTS = [
     {"multiplexer": "contextual"},
+    {"demultiplexer": "index_prefix"},
     {"demux_norm": "published"},
     {"num_demux_layers": 3},
 ]

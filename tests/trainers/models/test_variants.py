@@ -17,11 +17,11 @@ from trainers.phases.losses import task_loss
 
 
 def permute_slots(model, order):
-    """Give slot j what slot `order[j]` had: its multiplexing and demultiplexing keys."""
+    """Give slot j what slot `order[j]` had: keys, or the token and position of its prefix."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("keys"):
-                parameter.copy_(parameter[order])
+            if name.endswith("keys") or ".prefix." in name:
+                parameter[: len(order)] = parameter[: len(order)][order]
 
 
 def encoder_weights(model):
@@ -179,6 +179,7 @@ def test_the_built_in_model_can_start_every_variant(make_groups, variant, num_in
 
     shape = model.shape
     assert shape.multiplexer == config.multiplexer
+    assert shape.demultiplexer == config.demultiplexer
     assert shape.demux_norm == config.demux_norm
     assert shape.num_demux_layers == config.num_demux_layers
     assert shape.num_instances == num_instances

@@ -68,6 +68,7 @@ def test_the_contextual_multiplexer_embeds_in_two_passes_whatever_the_checkpoint
     ("changes", "message"),
     [
         ({"multiplexer": "contextual"}, "`model.multiplexer` is 'contextual'.*'gaussian_had"),
+        ({"demultiplexer": "index_prefix"}, "`model.demultiplexer` is 'index_prefix'.*'rsa'"),
         ({"demux_norm": "published"}, "`model.demux_norm` is 'published'.*N=2 has 'all'"),
         ({"num_demux_layers": 3}, "`model.num_demux_layers` is 3.*N=2 has 2"),
     ],

@@ -118,7 +118,7 @@ def retrieved_share(program, keys_are_equal=False):
     with torch.no_grad():
         if keys_are_equal:
             model.demux.keys.copy_(model.demux.keys[:1].expand_as(model.demux.keys))
-        states = model.demux(model.encode(batch)[-1]).transpose(1, 2)  # (B, N, T, D)
+        states = model.token_states(model.encode(batch)[-1]).transpose(1, 2)  # (B, N, T, D)
         named = head(states, model.embeddings.tokens.weight).argmax(dim=-1)
     return float((named == batch.input_ids)[batch.attention_mask].double().mean())
 
@@ -179,6 +179,24 @@ def test_priming_learns_to_retrieve_every_token_and_needs_the_keys_for_it(
     assert retrieved_share(program) >= share
     # [CLS] is the same in all instances, so a little more than one in N stays right.
     assert retrieved_share(program, keys_are_equal=True) < 1 / num_instances + 0.25
+
+
+@pytest.mark.slow
+def test_every_way_to_multiplex_learns_to_retrieve(make_model, make_encoded, tmp_path, variant):
+    torch.manual_seed(0)
+    model = make_model(2, dtype=torch.float32, **variant)
+    model.apply(initialise)
+    config = PrimeConfig(
+        num_updates=600, batch_size=64, learning_rate=3e-3, weight_decay=0.0, slots_per_token=0
+    )
+    program = PrimeProgram(
+        model, make_head(torch.float32), make_encoded(4000), config, seed=0, precision=CPU
+    )
+    assert retrieved_share(program) < 0.1
+
+    run_priming(program, config, tmp_path)
+
+    assert retrieved_share(program) >= 0.99
 
 
 @pytest.mark.slow
