@@ -11,7 +11,7 @@ from trainers.models.shape import MuxedBertShape
 def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     """Yield a dense model of another width that starts from the weights of `model`.
 
-    Multiplexing keys, demultiplexer or pooler, and head are drawn anew from the global generator.
+    Multiplexer, demultiplexer or pooler, and head are drawn anew from the global generator.
 
     Args:
         model: Dense model with N = 1, or already of the asked width.
