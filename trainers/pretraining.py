@@ -14,7 +14,7 @@ from torch import nn
 
 from trainers.config import PhaseConfig, PretrainConfig, PrimeConfig, to_dict
 from trainers.data.builtin import unlabelled_texts
-from trainers.data.encoding import SPECIAL_TOKENS, Encoded, encode, special_ids
+from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.models.checkpoints import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -34,6 +34,7 @@ from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
+from trainers.special_tokens import BERT_TOKENS
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def train_tokenizer(texts: Sequence[tuple[str, ...]]) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCAB_SIZE, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+        vocab_size=VOCAB_SIZE, special_tokens=list(BERT_TOKENS.as_tuple()), show_progress=False
     )
     tokenizer.train_from_iterator((part for text in texts for part in text), trainer)
     _, _, cls, sep, _ = special_ids(tokenizer)

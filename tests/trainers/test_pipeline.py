@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import trainers.models.hugging_face  # noqa: F401, registers its classes
 from trainers.data.encoding import encode
 from trainers.data.load import load_splits
 from trainers.data.tasks import find_task
@@ -13,6 +15,7 @@ from trainers.errors import (
 )
 from trainers.measure.accuracy import predict
 from trainers.models.checkpoints import load_model, load_tokenizer
+from trainers.models.muxed_bert import Batch
 
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")
 """Those of N = 2: the second-last is the N = 1 teacher."""
@@ -74,7 +77,29 @@ def test_the_structure_is_that_of_the_stored_model(pruned):
 def test_the_checkpoint_holds_model_and_tokenizer_and_nothing_unfinished(pruned):
     found = {path.name for path in Path(pruned.checkpoint).iterdir()}
 
-    assert found == {"config.json", "model.safetensors", "tokenizer.json", "result.json"}
+    assert found == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "result.json",
+    }
+
+
+def test_the_checkpoint_opens_in_transformers_with_its_labels(pruned, tokenizer):
+    model = AutoModelForSequenceClassification.from_pretrained(pruned.checkpoint)
+    rows = AutoTokenizer.from_pretrained(pruned.checkpoint)(
+        ["the film was good", "a dull plot"], padding=True, return_tensors="pt"
+    )
+
+    with torch.no_grad():
+        logits = model(**rows).logits
+        batch = Batch(*(rows[k][None] for k in ("input_ids", "attention_mask", "token_type_ids")))
+        expected = load_model(Path(pruned.checkpoint))(
+            replace(batch, attention_mask=batch.attention_mask.bool())
+        )
+    assert torch.equal(logits, expected[0])
+    assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
 def test_accuracy_is_measured_on_every_validation_example(config, pruned, tokenizer):

@@ -1,4 +1,7 @@
-"""Texts to token ids: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to a largest length."""
+"""Texts to token ids: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to a largest length.
+
+RoBERTa's tokenizers spell these `<s> a </s>` and `<s> a </s></s> b </s>`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from trainers.errors import CheckpointError
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""What every tokenizer of the BERT family has."""
+from trainers.special_tokens import special_tokens, token_ids
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,11 @@ class Encoded:
     """Token ids of many sequences, padded on the right to the longest."""
 
     input_ids: NDArray[np.int64]
-    """`(n, T)`; 0 where padded."""
+    """`(n, T)`; the id of the padding token where padded."""
     lengths: NDArray[np.int64]
     """`(n,)` tokens of each sequence, specials included."""
     token_type_ids: NDArray[np.int64]
-    """`(n, T)`; 1 in the second segment."""
+    """`(n, T)`; 1 in the second segment, or 0 throughout if the tokenizer does not mark it."""
     labels: NDArray[np.int64] | None = None
     """`(n,)` class ids."""
 
@@ -39,37 +40,33 @@ def encode(
     """Tokenise single texts or pairs, longest segment cut first.
 
     Raises:
-        CheckpointError: If the tokenizer adds no `[CLS]` and `[SEP]`.
+        CheckpointError: If the tokenizer lacks a special token or puts no `[CLS]` first.
     """
+    names = special_tokens(tokenizer)
+    pad, first = token_ids(tokenizer, (names.pad, names.first))
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     inputs = [text if len(text) == 2 else text[0] for text in texts]
     encodings = tokenizer.encode_batch(inputs)
     lengths = np.array([len(e.ids) for e in encodings], dtype=np.int64)
     width = int(lengths.max()) if len(lengths) else 0
-    input_ids = np.zeros((len(lengths), width), dtype=np.int64)
+    input_ids = np.full((len(lengths), width), pad, dtype=np.int64)
     token_type_ids = np.zeros_like(input_ids)
     for row, encoding in enumerate(encodings):
         input_ids[row, : len(encoding.ids)] = encoding.ids
         token_type_ids[row, : len(encoding.ids)] = encoding.type_ids
-    first = tokenizer.token_to_id("[CLS]")
-    if first is None or (len(lengths) and (input_ids[:, 0] != first).any()):
+    if any(encoding.ids[:1] != [first] for encoding in encodings):
         raise CheckpointError(
-            "The tokenizer must put [CLS] before and [SEP] after a text, as BERT's."
+            f"The tokenizer must put {names.first} before and {names.separator} after a text, as "
+            "BERT's or RoBERTa's does."
         )
     return Encoded(input_ids, lengths, token_type_ids, labels)
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Yield the ids of `SPECIAL_TOKENS`, in their order.
+    """Yield the ids of `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]` and `[MASK]`, however they are spelt.
 
     Raises:
         CheckpointError: If one is missing.
     """
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    missing = [token for token, index in ids.items() if index is None]
-    if missing:
-        raise CheckpointError(
-            f"The tokenizer lacks {', '.join(missing)}; one of the BERT family is needed."
-        )
-    return tuple(index for index in ids.values() if index is not None)
+    return token_ids(tokenizer, special_tokens(tokenizer).as_tuple())

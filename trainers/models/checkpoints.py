@@ -1,10 +1,11 @@
-"""Model directories: our own (config.json, model.safetensors, tokenizer.json) and BERT's."""
+"""Model directories: our own (config.json, model.safetensors, tokenizer files) and BERT's."""
 
 import hashlib
 import json
 import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,15 @@ from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 from trainers.models.widening import first_difference, widen, with_multiplexing
+from trainers.special_tokens import special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 """Names inside a model directory."""
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+"""What transformers wants to know beside `tokenizer.json`; nothing here reads it."""
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -56,11 +60,15 @@ def save_model(model: MuxedBert, directory: Path, tokenizer: Tokenizer | None = 
     save_tensors(model.state_dict(), directory / WEIGHTS_FILE, {"format": "pt"})
     if tokenizer is not None:
         save_text(tokenizer.to_str(), directory / TOKENIZER_FILE)
+        described = _describe_tokenizer(tokenizer, model.shape.max_positions)
+        save_text(json.dumps(described, indent=1) + "\n", directory / TOKENIZER_CONFIG_FILE)
     save_text(json.dumps(model.shape.to_dict(), indent=1) + "\n", directory / CONFIG_FILE)
 
 
 def load_model(directory: Path) -> MuxedBert:
     """Load a directory that `save_model` wrote, in evaluation mode; weights become float32.
+
+    One that `MuxedBertForSequenceClassification.save_pretrained` wrote is as good.
 
     Raises:
         CheckpointError: If a file is missing, damaged or does not fit.
@@ -189,6 +197,23 @@ def _builtin_width(config: ModelConfig, num_instances: int) -> int:
     return num_instances if first_difference(shape, config) is None else 1
 
 
+def _describe_tokenizer(tokenizer: Tokenizer, max_length: int) -> dict[str, object]:
+    names = special_tokens(tokenizer)
+    spelt = {
+        "pad_token": names.pad,
+        "unk_token": names.unknown,
+        "cls_token": names.first,
+        "sep_token": names.separator,
+        "mask_token": names.mask,
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        **{key: token for key, token in spelt.items() if tokenizer.token_to_id(token) is not None},
+    }
+
+
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_suffix(".partial")
     try:
@@ -304,7 +329,11 @@ def _rename_bert(state: Mapping[str, Tensor], num_layers: int) -> dict[str, Tens
 
 
 def _read_shape(directory: Path) -> MuxedBertShape:
-    return MuxedBertShape.from_dict(_read_json(directory / CONFIG_FILE))
+    described = _read_json(directory / CONFIG_FILE)
+    if "transformers_version" in described:  # its save_pretrained adds keys of its own
+        known = {"model_type", *(field.name for field in fields(MuxedBertShape))}
+        described = {key: value for key, value in described.items() if key in known}
+    return MuxedBertShape.from_dict(described)
 
 
 def _read_json(path: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ import torch
 
 from trainers.config import ModelConfig
 from trainers.data.builtin import vocabulary
-from trainers.data.encoding import SPECIAL_TOKENS, special_ids
+from trainers.data.encoding import special_ids
 from trainers.models.checkpoints import (
     builtin_directory,
     builtin_widths,
@@ -89,7 +89,7 @@ def test_the_built_in_tokenizer_knows_every_word_of_the_built_in_data():
     tokenizer = load_tokenizer("builtin")
     unknown = tokenizer.token_to_id("[UNK]")
 
-    assert special_ids(tokenizer) == tuple(range(len(SPECIAL_TOKENS)))
+    assert special_ids(tokenizer) == tuple(range(5))
     assert all(unknown not in tokenizer.encode(word).ids for word in vocabulary())
     assert tokenizer.get_vocab_size() == load_source(BUILTIN, 1).shape.vocab_size
 
