@@ -17,8 +17,8 @@ from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
-from trainers.models.checkpoints import load_source, source_fingerprint
 from trainers.models.muxed_bert import MuxedBert
+from trainers.models.sources import load_source, source_fingerprint
 from trainers.phases.loop import Report
 from trainers.results import StructureResult, TrainerResult
 from trainers.stages import (

@@ -19,7 +19,6 @@ from trainers.models.checkpoints import (
     CONFIG_FILE,
     TOKENIZER_FILE,
     load_model,
-    load_tokenizer,
     read_tensors,
     save_model,
     save_tensors,
@@ -29,6 +28,7 @@ from trainers.models.encoder import EncoderLayer
 from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.shape import MuxedBertShape
+from trainers.models.sources import load_tokenizer
 from trainers.models.widening import widen
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision

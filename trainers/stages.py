@@ -25,20 +25,22 @@ from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
 from trainers.errors import ConfigError, SparsityError
 from trainers.models.checkpoints import (
-    has_pretrained_width,
     load_model,
-    load_source,
-    load_tokenizer,
     read_tensors,
     save_model,
     save_tensors,
     save_text,
-    source_fingerprint,
 )
 from trainers.models.compaction import compact
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates, masks_to
 from trainers.models.muxed_bert import MuxedBert, initialise
+from trainers.models.sources import (
+    has_pretrained_width,
+    load_source,
+    load_tokenizer,
+    source_fingerprint,
+)
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision

@@ -14,8 +14,9 @@ from trainers.errors import (
     SparsityError,
 )
 from trainers.measure.accuracy import predict
-from trainers.models.checkpoints import load_model, load_tokenizer
+from trainers.models.checkpoints import load_model
 from trainers.models.muxed_bert import Batch
+from trainers.models.sources import load_tokenizer
 
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")
 """Those of N = 2: the second-last is the N = 1 teacher."""

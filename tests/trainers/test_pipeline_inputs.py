@@ -84,12 +84,16 @@ def source_copy(source, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tokenizer.json", None, "No tokenizer of the BERT family in `.*copy`"),
+        ("tokenizer.json", None, "No tokenizer of the BERT or RoBERTa family in `.*copy`"),
         ("tokenizer.json", b"{", r"tokenizer\.json` cannot be read"),
         ("model.safetensors", None, r"holds no weights|model\.safetensors` cannot be read"),
         ("model.safetensors", b"junk", r"model\.safetensors` cannot be read as safetensors"),
         ("config.json", b"{", r"config\.json` cannot be read"),
-        ("config.json", b'{"model_type": "roberta"}', "`roberta` model, not one of the BERT"),
+        (
+            "config.json",
+            b'{"model_type": "roberta"}',
+            "do not fit its config of a `roberta` model",
+        ),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(

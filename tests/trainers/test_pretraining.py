@@ -8,7 +8,8 @@ from trainers.config import PretrainConfig, PrimeConfig
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import special_ids
 from trainers.errors import CheckpointError
-from trainers.models.checkpoints import load_model, load_tokenizer, read_tensors
+from trainers.models.checkpoints import load_model, read_tensors
+from trainers.models.sources import load_tokenizer
 from trainers.pretraining import VOCAB_SIZE, BuiltinRecipe, pretrain_builtin
 
 RECIPE = BuiltinRecipe(

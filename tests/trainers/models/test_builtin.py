@@ -8,7 +8,7 @@ import torch
 from trainers.config import ModelConfig
 from trainers.data.builtin import vocabulary
 from trainers.data.encoding import special_ids
-from trainers.models.checkpoints import (
+from trainers.models.sources import (
     builtin_directory,
     builtin_widths,
     has_pretrained_width,
