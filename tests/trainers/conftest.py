@@ -185,6 +185,34 @@ def source(tokenizer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def roberta_directory(tmp_path_factory) -> Path:
+    """A random RoBERTa of transformers with a tokenizer of bytes; `<pad>` is 1."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    words = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), "th", "the", "<mask>"]
+    tokenizer = RobertaTokenizer(
+        vocab={word: index for index, word in enumerate(words)}, merges=[("t", "h"), ("th", "e")]
+    )
+    shape = RobertaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        type_vocab_size=1,
+    )
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("roberta")
+    RobertaModel(shape).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def config(source) -> TrainerConfig:
     """Few updates of a tiny model; nothing is learned, everything is exercised."""
     size = {"batch_size": 8, "learning_rate": 1e-3}
