@@ -81,7 +81,10 @@ def run_search(
     from autoprumux.storage.database import open_database
 
     evaluator = TrainedEvaluator(
-        config.trainer, cache_dir or default_cache_dir(), config.search.seed
+        config.trainer,
+        cache_dir or default_cache_dir(),
+        config.search.seed,
+        config.search.sparsities,
     )
     evaluator.check()
     database = open_database(storage)

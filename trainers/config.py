@@ -8,6 +8,13 @@ from trainers.errors import ConfigError
 BUILTIN = "builtin"
 """Word for the data and the model that ship with the package."""
 
+GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
+"""Words of `prune.gates`: what CoFi can remove."""
+LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
+"""Words of `prune.layer_alignment`."""
+SPARSITY_CONVENTIONS = ("weights", "cofi")
+"""Words of `prune.sparsity_convention`."""
+
 
 def _require(is_valid: bool, name: str, value: object, rule: str) -> None:
     if not is_valid:
@@ -263,6 +270,13 @@ class PruneConfig(PhaseConfig):
     """CoFi pruning to the target sparsity, taught by the fine-tuned model of the same N."""
 
     num_updates: int = 400
+    gates: tuple[str, ...] = GATE_KINDS
+    """What can be removed: attention `heads`, whole attention layers (`head_layers`), whole
+    feed-forward layers (`feedforward_layers`), feed-forward units (`intermediate`) and `hidden`
+    dimensions. Fewer kinds reach fewer sparsities."""
+    sparsity_convention: Literal["weights", "cofi"] = "weights"
+    """What the target counts: the `weights` of the encoder, or those and the biases of the
+    published formula (`cofi`)."""
     gate_learning_rate: float = 0.1
     """Learning rate of the gates; short runs need a high one."""
     multiplier_learning_rate: float = 1.0
@@ -271,6 +285,11 @@ class PruneConfig(PhaseConfig):
     """Share of the updates over which the target rises to the requested sparsity, in (0, 1]."""
     layer_distill_weight: float = 0.5
     """Weight of the hidden-state distillation."""
+    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = "ordered"
+    """Which student layer learns from which teacher layer: the same one for all of them (`fixed`);
+    for four evenly spaced teachers the closest (`free`), or the closest that keeps their order
+    (`ordered`); the latter for four other teachers at every update, drawn from all layers
+    (`random`) or one from each quarter (`windowed`)."""
     logit_distill_weight: float = 0.5
     """Weight of the prediction distillation."""
     label_weight: float = 0.0
@@ -288,6 +307,18 @@ class PruneConfig(PhaseConfig):
         super().__post_init__()
         for name in ("gate_learning_rate", "multiplier_learning_rate"):
             _require(getattr(self, name) > 0, f"prune.{name}", getattr(self, name), "positive")
+        _require(
+            len(self.gates) > 0 and set(self.gates) <= set(GATE_KINDS),
+            "prune.gates",
+            self.gates,
+            "one or more of " + ", ".join(GATE_KINDS),
+        )
+        for name, words in (
+            ("sparsity_convention", SPARSITY_CONVENTIONS),
+            ("layer_alignment", LAYER_ALIGNMENTS),
+        ):
+            value = getattr(self, name)
+            _require(value in words, f"prune.{name}", value, "one of " + ", ".join(words))
         _require(
             0 < self.sparsity_warmup <= 1,
             "prune.sparsity_warmup",

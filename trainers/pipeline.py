@@ -5,20 +5,21 @@
 The phases and their cache are in `trainers.stages`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from trainers.config import TrainerConfig, check_candidate
+from trainers.config import PruneConfig, TrainerConfig, check_candidate
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, source_fingerprint
+from trainers.models.structure import check_reachable
 from trainers.phases.loop import Report
 from trainers.results import StructureResult, TrainerResult
 from trainers.stages import (
@@ -49,18 +50,25 @@ class Trainer:
         """What all trainings share; data and tokenizer are loaded when it is first asked for."""
         return TrainingContext.open(self.config, seed=self.shared_seed, cache_dir=self.cache_dir)
 
-    def check(self) -> str:
+    def check(self, sparsities: Iterable[float] = ()) -> str:
         """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.
 
+        Args:
+            sparsities: Those that will be asked for.
+
         Raises:
-            ConfigError: If options contradict each other or the machine lacks what they ask for.
+            ConfigError: If options contradict each other, the machine lacks what they ask for, or
+                the gates cannot reach one of `sparsities`.
             DataError: If data files are missing or malformed.
             CheckpointError: If weights or tokenizer are missing.
         """
         resolve_device(self.config.device)
         source_fingerprint(self.config.model, 1)
         _ = self.context.train  # tokenises, so that a wrong tokenizer shows now
-        _check_fit(self.context, load_source(self.config.model, 1))
+        model = load_source(self.config.model, 1)
+        _check_fit(self.context, model)
+        for sparsity in sparsities:
+            _check_gates(self.config.prune, model, sparsity)
         return self.context.splits.fingerprint
 
     def cached_widths(self) -> frozenset[int]:
@@ -81,7 +89,8 @@ class Trainer:
             report: Called with `PHASE/VALUE`, value, step.
 
         Raises:
-            ConfigError: If the candidate, the device or a length is impossible.
+            ConfigError: If the candidate, the device or a length is impossible, or the gates
+                cannot reach the sparsity.
             DataError: If data files are missing or malformed.
             CheckpointError: If weights or tokenizer are missing or do not fit.
             TrainingError: If the run failed; its class says how.
@@ -91,6 +100,7 @@ class Trainer:
         device = context.precision.device
         baseline = _dense_baseline(context)
         _check_fit(context, baseline)
+        _check_gates(config.prune, baseline, sparsity)
         with _out_of_memory_as_error():
             stage = finetuned_stage(context, num_instances)
             if sparsity > 0:
@@ -162,6 +172,12 @@ def _check_fit(context: TrainingContext, model: MuxedBert) -> None:
             f"The tokenizer of `{config.model.source}` has {num_tokens} tokens, but the model's "
             f"table only {shape.vocab_size}; use those of the same checkpoint."
         )
+
+
+def _check_gates(config: PruneConfig, model: MuxedBert, sparsity: float) -> None:
+    """Refuse a sparsity, or one below it on the ladder, that the gates cannot reach."""
+    if sparsity > 0:
+        check_reachable(model.shape, config.gates, config.sparsity_convention, sparsity)
 
 
 def _structure(model: MuxedBert) -> StructureResult:

@@ -41,6 +41,7 @@ from trainers.models.sources import (
     load_tokenizer,
     source_fingerprint,
 )
+from trainers.models.structure import choose_structure
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision
@@ -218,7 +219,7 @@ def pruned_stage(context: TrainingContext, dense: Stage, sparsity: float, seed: 
     def start() -> tuple[Program, MuxedBert]:
         device = context.precision.device
         model = dense.load().to(device)
-        gates = Gates(model.shape).to(device)
+        gates = Gates(model.shape, prune.gates, prune.sparsity_convention).to(device)
         program = PruneProgram(
             model,
             dense.load().to(device),
@@ -348,7 +349,7 @@ def _compacted(model: MuxedBert, gates: Gates, sparsity: float, tolerance: float
             f"Pruning ended at an expected sparsity of {reached:.3f} instead of {sparsity:.3f}; "
             "raise `prune.num_updates` or `prune.gate_learning_rate`."
         )
-    masks = masks_to(gates.binary_masks(sparsity), model.embeddings.tokens.weight)
+    masks = masks_to(choose_structure(gates, sparsity), model.embeddings.tokens.weight)
     return compact(model.eval(), masks)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,10 +53,14 @@ class TrainedEvaluator:
         config: Recipe of one training.
         cache_dir: Folder of the phase cache; candidates of the same width share phases there.
         seed: Seed of the study, for the phases that candidates of a width share.
+        sparsities: Those that will be asked for; `check` refuses what the gates cannot reach.
     """
 
-    def __init__(self, config: TrainerConfig, cache_dir: Path, seed: int) -> None:
+    def __init__(
+        self, config: TrainerConfig, cache_dir: Path, seed: int, sparsities: Iterable[float] = ()
+    ) -> None:
         self.trainer = pipeline.Trainer(config, shared_seed=seed, cache_dir=cache_dir)
+        self.sparsities = tuple(sparsities)
         self._fingerprint: str | None = None
 
     @property
@@ -72,7 +76,7 @@ class TrainedEvaluator:
         if self._fingerprint is not None:
             return
         try:
-            self._fingerprint = self.trainer.check()
+            self._fingerprint = self.trainer.check(self.sparsities)
         except TrainerError as error:
             raise map_error(error) from error
 

@@ -43,7 +43,7 @@ def evaluators(monkeypatch):
     """The evaluators that searches made; trainings are replaced by a closed form."""
     made: list[SyntheticEvaluator] = []
 
-    def make(config, cache_dir, seed):
+    def make(config, cache_dir, seed, sparsities):
         made.append(BuiltinEvaluator())
         return made[-1]
 

@@ -28,6 +28,30 @@ def test_a_study_file_changes_only_what_it_names(study_file):
     assert study.search.budgets == (0.01, 0.03)
 
 
+@pytest.mark.parametrize("word", ["fixed", "free", "ordered", "random", "windowed"])
+def test_a_study_file_chooses_how_it_prunes_by_words(study_file, word):
+    path = study_file(
+        f"""
+        [trainer.prune]
+        gates = ["heads", "intermediate"]
+        sparsity_convention = "cofi"
+        layer_alignment = "{word}"
+        """
+    )
+
+    prune = load_study(path).trainer.prune
+
+    assert prune.gates == ("heads", "intermediate")
+    assert (prune.sparsity_convention, prune.layer_alignment) == ("cofi", word)
+
+
+def test_gates_that_do_not_exist_are_reported_with_those_that_do(study_file):
+    path = study_file("[trainer.prune]\ngates = ['heads', 'mlp']\n")
+
+    with pytest.raises(ConfigError, match=r"`trainer.prune.gates` must be one or more of heads, "):
+        load_study(path)
+
+
 def test_a_study_is_named_after_its_task_and_its_file(study_file):
     assert load_study("embedded").name == "qnli-embedded"
     assert load_study(study_file("task = 'sst2'"), []).name == "sst2-mine"

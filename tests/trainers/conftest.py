@@ -25,7 +25,7 @@ from trainers.config import (
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded
 from trainers.models.checkpoints import save_model
-from trainers.models.masks import Masks, open_masks
+from trainers.models.masks import Gates, Masks, open_masks
 from trainers.models.muxed_bert import Batch, MuxedBert
 from trainers.models.shape import MuxedBertShape
 from trainers.pipeline import train_and_measure
@@ -136,6 +136,22 @@ def make_masks() -> Callable[..., Masks]:
         masks = Masks(**{name: draw(gate) for name, gate in vars(open_masks(TINY)).items()})
         masks.hidden[0] = 1.0  # a model needs one dimension
         return masks
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_gates() -> Callable[..., Gates]:
+    """Draw gate parameters with the standard deviation `spread`."""
+
+    def build(seed: int, spread: float = 3.0, *, shape: MuxedBertShape = TINY, **options) -> Gates:
+        gates = Gates(shape, **options)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in gates.parameters():
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+        gates.clamp_()
+        return gates
 
     return build
 

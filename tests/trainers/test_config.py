@@ -48,6 +48,8 @@ from trainers.errors import ConfigError
         (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
         (PruneConfig, "gate_learning_rate", 0.0, "positive"),
         (PruneConfig, "multiplier_learning_rate", 0.0, "positive"),
+        (PruneConfig, "layer_alignment", "v4", "one of fixed, free, ordered, random, windowed"),
+        (PruneConfig, "sparsity_convention", "all", "one of weights, cofi"),
         (PruneConfig, "sparsity_warmup", 0.0, r"in \(0, 1\]"),
         (PruneConfig, "sparsity_warmup", 1.5, r"in \(0, 1\]"),
         (PruneConfig, "layer_distill_weight", -1.0, "0 or more"),
@@ -69,6 +71,12 @@ from trainers.errors import ConfigError
 def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, value, rule):
     with pytest.raises(ConfigError, match=rf"{name}` must be {rule}, got {value!r}\."):
         kind(**{name: value})
+
+
+@pytest.mark.parametrize("gates", [(), ("heads", "mlp")])
+def test_gates_of_no_known_kind_are_refused(gates):
+    with pytest.raises(ConfigError, match=r"`prune.gates` must be one or more of heads, head_la"):
+        PruneConfig(gates=gates)
 
 
 @pytest.mark.parametrize(

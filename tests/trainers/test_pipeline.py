@@ -153,3 +153,13 @@ def test_too_few_updates_to_reach_the_sparsity_are_an_error(train, config, cache
 
     with pytest.raises(SparsityError, match=r"expected sparsity of 0\.\d+ instead of 0\.600"):
         train(hasty, cache_dir, 2, 0.6)
+
+
+def test_a_recipe_without_head_and_layer_gates_keeps_every_head(train, config, cache_dir, pruned):
+    prune = replace(config.prune, gates=("intermediate", "hidden"), tolerance=0.5)
+    others = {"sparsity_convention": "cofi", "layer_alignment": "fixed"}
+
+    result = train(replace(config, prune=replace(prune, **others)), cache_dir, 2, 0.5)
+
+    assert result.structure.head_counts == (4, 4)
+    assert result.sparsity == pytest.approx(0.5, abs=2 * 32 / 16384 + 1e-3)

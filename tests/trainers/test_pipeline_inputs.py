@@ -182,3 +182,26 @@ def test_other_errors_of_torch_keep_their_traceback(train, config, tmp_path, mon
 
     with pytest.raises(RuntimeError, match="a bug"):
         train(config, tmp_path, 1, 0.0)
+
+
+@pytest.fixture
+def heads_only(config):
+    """A recipe that can remove a third of the weights."""
+    return replace(config, prune=replace(config.prune, gates=("heads",)))
+
+
+def test_gates_that_cannot_reach_the_sparsity_are_refused_before_any_training(
+    train, heads_only, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"only heads reaches a sparsity of at most 0\.\d+, not"):
+        train(heads_only, tmp_path, 2, 0.6)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_refuses_a_sparsity_that_the_gates_cannot_reach(heads_only, tmp_path):
+    trainer = Trainer(heads_only, shared_seed=0, cache_dir=tmp_path)
+
+    assert trainer.check([0.0, 0.25]) == trainer.check()
+    with pytest.raises(ConfigError, match=r"only heads reaches .*, not 0\.6000"):
+        trainer.check([0.0, 0.25, 0.6])

@@ -3,8 +3,10 @@
 Symbols: `B` groups, `N` instances, `T` tokens, `D` hidden size, `C` classes, `L` layers.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -27,60 +29,33 @@ def masked_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (squares * mask).sum() / mask.sum().clamp(min=1)
 
 
-def teacher_layers(num_layers: int) -> tuple[int, ...]:
-    """Yield up to four evenly spaced layers, the last among them: (2, 5, 8, 11) of twelve."""
-    count = min(4, num_layers)
-    return tuple((j + 1) * num_layers // count - 1 for j in range(count))
-
-
-def align_layers(distances: Tensor, exists: Tensor) -> list[int]:
-    """Choose a student layer for each teacher layer, keeping their order (CoFi, section 2.3).
-
-    From the last teacher layer down, the closest student layer is taken among those that exist and
-    lie below the one chosen before; if there is none, that one is taken again.
-
-    Args:
-        distances: `(teachers, L)` mean squared errors.
-        exists: `(L,)` booleans: attention or feed-forward sub-layer is open.
-
-    Returns:
-        One student layer per teacher layer.
-    """
-    num_layers = distances.shape[1]
-    below, chosen = num_layers, list[int]()
-    for row in distances.flip(0):
-        allowed = exists & (torch.arange(num_layers, device=exists.device) < below)
-        if allowed.any():
-            below = int(row.masked_fill(~allowed, torch.inf).argmin())
-        elif not chosen:
-            below = num_layers - 1
-        chosen.append(below)
-    return chosen[::-1]
+@torch.no_grad()
+def layer_distances(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], layer_map: nn.Linear, mask: Tensor
+) -> Tensor:
+    """Yield the `(teachers, L)` errors of all pairs; see `layer_distillation`."""
+    mapped = [layer_map(states) for states in student]
+    rows = [torch.stack([masked_mse(m, t, mask) for m in mapped]) for t in teacher]
+    return torch.stack(rows)
 
 
 def layer_distillation(
-    student: list[Tensor],
-    teacher: list[Tensor],
-    layer_map: torch.nn.Linear,
-    exists: Tensor,
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    layer_map: nn.Linear,
+    pairs: Sequence[tuple[int, int]],
     mask: Tensor,
 ) -> Tensor:
-    """Sum over teacher layers of the error of the aligned student layers after `layer_map`.
+    """Sum over pairs of the error of the student layer after `layer_map` (CoFi, section 2.3).
 
     Args:
         student: L states `(B, T, D)` under gates.
-        teacher: L states `(B, T, D)`.
+        teacher: States `(B, T, D)` of the teacher layers to match.
         layer_map: Linear map from student to teacher states, identity at the start.
-        exists: `(L,)` booleans.
+        pairs: A place in `teacher` and a student layer each; without any the loss is zero.
         mask: `(B, T)` booleans: positions where any instance has a token.
     """
-    targets = [teacher[i] for i in teacher_layers(len(teacher))]
-    with torch.no_grad():
-        mapped = [layer_map(states) for states in student]
-        rows = [torch.stack([masked_mse(m, t, mask) for m in mapped]) for t in targets]
-        aligned = align_layers(torch.stack(rows), exists)
-    losses = [
-        masked_mse(layer_map(student[layer]), target, mask)
-        for layer, target in zip(aligned, targets, strict=True)
-    ]
+    if not pairs:
+        return torch.zeros((), device=mask.device)
+    losses = [masked_mse(layer_map(student[layer]), teacher[row], mask) for row, layer in pairs]
     return torch.stack(losses).sum()

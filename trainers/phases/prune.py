@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -11,13 +12,19 @@ from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.masks import Gates, Lagrangian, Masks
 from trainers.models.muxed_bert import MuxedBert
+from trainers.phases.alignment import align_layers, choose_teachers, same_layers
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,
     make_optimizer,
     set_learning_rate,
 )
-from trainers.phases.losses import layer_distillation, logit_distillation, task_loss
+from trainers.phases.losses import (
+    layer_distances,
+    layer_distillation,
+    logit_distillation,
+    task_loss,
+)
 from trainers.phases.precision import Precision
 
 
@@ -122,12 +129,31 @@ class PruneProgram:
                 logits, teacher_logits, weights.temperature
             )
             if weights.layer_distill_weight > 0:
-                exists = ~(masks.skips_attention & masks.skips_feedforward)
-                loss = loss + weights.layer_distill_weight * layer_distillation(
-                    states, teacher_states, self.layer_map, exists, batch.attention_mask.any(dim=1)
-                )
+                mask = batch.attention_mask.any(dim=1)
+                aligned = self._layer_distillation(step, states, teacher_states, masks, mask)
+                loss = loss + weights.layer_distill_weight * aligned
             if weights.label_weight > 0:
                 assert self.examples.labels is not None
                 labels = torch.from_numpy(self.examples.labels[groups]).to(logits.device)
                 loss = loss + weights.label_weight * task_loss(logits, labels)
         return loss
+
+    def _layer_distillation(
+        self,
+        step: int,
+        states: list[Tensor],
+        teacher_states: list[Tensor],
+        masks: Masks,
+        mask: Tensor,
+    ) -> Tensor:
+        word = self.config.layer_alignment
+        random = np.random.default_rng([self.seed, step])
+        teachers = choose_teachers(word, len(teacher_states), random)
+        exists = ~(masks.skips_attention & masks.skips_feedforward)
+        targets = [teacher_states[layer] for layer in teachers]
+        if word == "fixed":
+            pairs = same_layers(exists)
+        else:
+            distances = layer_distances(states, targets, self.layer_map, mask)
+            pairs = align_layers(word, distances, exists)
+        return layer_distillation(states, targets, self.layer_map, pairs, mask)

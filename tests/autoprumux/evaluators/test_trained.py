@@ -206,12 +206,14 @@ def test_the_time_of_earlier_processes_counts_but_cached_phases_do_not(
 def test_the_fingerprint_is_computed_once(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        trained.pipeline.Trainer, "check", lambda trainer: calls.append(trainer) or "builtin:x"
+        trained.pipeline.Trainer,
+        "check",
+        lambda trainer, asked: calls.append(asked) or "builtin:x",
     )
-    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0, sparsities=[0, 0.6])
 
     assert [evaluator.data_fingerprint for _ in range(3)] == ["builtin:x"] * 3
-    assert len(calls) == 1
+    assert calls == [(0, 0.6)]
 
 
 def test_cached_widths_are_those_of_the_study_s_seed(monkeypatch):

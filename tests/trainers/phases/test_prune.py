@@ -1,9 +1,12 @@
 import pytest
 import torch
 
-from trainers.config import PruneConfig
-from trainers.models.masks import Gates
+from trainers.config import LAYER_ALIGNMENTS, PruneConfig
+from trainers.models.masks import Gates, open_masks
 from trainers.models.muxed_bert import MuxedBert
+from trainers.models.structure import choose_structure
+from trainers.phases import prune
+from trainers.phases.losses import layer_distillation
 from trainers.phases.precision import Precision
 from trainers.phases.prune import PruneProgram, identity_map, target_sparsity
 
@@ -15,14 +18,15 @@ def make_program(make_model, make_encoded):
     def build(num_instances=2, *, sparsity=0.6, **changes):
         torch.manual_seed(0)
         values = {"num_updates": 40, "batch_size": 4, "learning_rate": 1e-3, **changes}
+        config = PruneConfig(**values)
         model = make_model(num_instances, dtype=torch.float32)
         return PruneProgram(
             model,
             make_model(num_instances, dtype=torch.float32),
-            Gates(model.shape),
+            Gates(model.shape, config.gates, config.sparsity_convention),
             make_encoded(40),
             sparsity,
-            PruneConfig(**values),
+            config,
             seed=0,
             precision=CPU,
         )
@@ -121,6 +125,84 @@ def test_each_part_of_the_loss_can_be_weighted(make_program, weights):
 
     assert losses[0] != losses[1]
     assert all(loss >= 0 for loss in losses)
+
+
+@pytest.mark.parametrize("word", LAYER_ALIGNMENTS)
+def test_every_alignment_matches_the_layers_it_names(make_program, monkeypatch, word):
+    program, seen = make_program(layer_alignment=word, logit_distill_weight=0.0), []
+
+    def remember(student, teacher, layer_map, pairs, mask):
+        seen.append((len(teacher), pairs))
+        return layer_distillation(student, teacher, layer_map, pairs, mask)
+
+    monkeypatch.setattr(prune, "layer_distillation", remember)
+    loss = float(program.update(0)["loss"])
+
+    num_teachers, pairs = seen[0]
+    assert num_teachers == 3
+    assert [row for row, _ in pairs] == [0, 1, 2]
+    assert word != "fixed" or pairs == [(0, 0), (1, 1), (2, 2)]
+    assert loss > 0
+
+
+def test_fixed_alignment_leaves_out_a_layer_whose_sub_layers_are_both_closed(make_program):
+    program = make_program(layer_alignment="fixed", logit_distill_weight=0.0)
+    masks = open_masks(program.model.shape)
+    for closed in ("head_layers", "feedforward_layers"):
+        getattr(masks, closed)[0] = 0
+    masks.head_layers[1] = 0
+    states = [torch.zeros(1, 2, 32)] * 3
+    teacher_states = [torch.full((1, 2, 32), float(2**k)) for k in range(3)]
+
+    loss = program._layer_distillation(0, states, teacher_states, masks, torch.ones(1, 2) > 0)
+
+    assert float(loss.detach()) == 4 + 16  # not the 1 of layer 0; layer 1 has its units
+
+
+def test_teachers_are_drawn_anew_at_every_update_and_alike_by_the_same_seed(
+    make_program, monkeypatch
+):
+    seen = []
+
+    def remember(word, num_layers, random):
+        seen.append((word, num_layers, int(random.integers(1 << 30))))
+        return (0, 1, 2)
+
+    monkeypatch.setattr(prune, "choose_teachers", remember)
+    for step in (0, 1, 0):
+        make_program(layer_alignment="windowed").update(step)
+
+    assert seen[0][:2] == ("windowed", 3)
+    assert seen[0] != seen[1]
+    assert seen[0] == seen[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kinds", "convention", "sparsity"),
+    [
+        (("heads", "intermediate"), "cofi", 0.6),
+        (("head_layers", "feedforward_layers", "hidden"), "cofi", 0.6),
+        (("intermediate",), "weights", 0.5),
+    ],
+)
+def test_any_gates_and_convention_reach_the_requested_sparsity(
+    make_program, kinds, convention, sparsity
+):
+    program = make_program(
+        sparsity=sparsity, gates=kinds, sparsity_convention=convention, num_updates=150
+    )
+
+    for step in range(150):
+        torch.manual_seed(step)
+        program.update(step)
+    masks = choose_structure(program.gates, sparsity)
+
+    gates = program.gates
+    assert float(gates.expected_sparsity().detach()) == pytest.approx(sparsity, abs=0.03)
+    reached = 1 - float(gates.count.remaining(masks)) / gates.count.total
+    unit = 2 * 32 / gates.count.total
+    assert reached == pytest.approx(sparsity, abs=max(1e-3, unit))
 
 
 def test_a_frozen_token_table_stays_as_it_is_while_pruning(make_program):

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from trainers.models.muxed_bert import Batch, Embeddings
+
+
+@pytest.mark.parametrize(("embed_mode", "is_bert"), [("single_pass", True), ("two_pass", False)])
+def test_equal_instances_under_unit_keys_embed_like_one_in_a_single_pass_only(
+    make_model, make_groups, embed_mode, is_bert
+):
+    single, groups = make_model(1), make_groups(1)
+    muxed = make_model(2, embed_mode=embed_mode).embeddings
+    assert isinstance(muxed, Embeddings)
+    assert muxed.mux is not None
+    with torch.no_grad():
+        muxed.mux.keys.fill_(1.0)
+        muxed.load_state_dict(single.embeddings.state_dict(), strict=False)
+    pairs = Batch(*(part.expand(-1, 2, -1) for part in vars(groups).values()))
+
+    with torch.no_grad():
+        expected, found = single.embeddings(groups, None), muxed(pairs, None)
+
+    assert torch.allclose(found, expected, atol=1e-12) == is_bert
