@@ -1,6 +1,8 @@
 """Recipe of one training; plain dataclasses that a study file can spell out. No torch."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
+from math import isclose
 from typing import Any, Literal, get_args
 
 from trainers.errors import ConfigError
@@ -302,6 +304,12 @@ class PruneConfig(PhaseConfig):
     decided which units to give up."""
     freeze_embeddings: bool = False
     """See `FinetuneConfig.freeze_embeddings`."""
+    ladder: tuple[float, ...] = ()
+    """Rising sparsities that one pruning climbs, each from the weights and gates of the one below;
+    all candidates of a width share it. Empty: a run of its own for every sparsity."""
+    rung_updates: int = 100
+    """Optimiser updates of every rung above the first, which has `num_updates`; more let the
+    weights follow the gates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -329,6 +337,19 @@ class PruneConfig(PhaseConfig):
             _require(getattr(self, name) >= 0, f"prune.{name}", getattr(self, name), "0 or more")
         _require(self.temperature > 0, "prune.temperature", self.temperature, "positive")
         _require(0 < self.tolerance < 1, "prune.tolerance", self.tolerance, "in (0, 1)")
+        limits = (0.0, *self.ladder, 1.0)
+        _require(
+            all(low < high for low, high in pairwise(limits)),
+            "prune.ladder",
+            self.ladder,
+            "rising sparsities in (0, 1)",
+        )
+        _require(self.rung_updates >= 1, "prune.rung_updates", self.rung_updates, "at least 1")
+
+    def rungs(self, sparsity: float) -> tuple[float, ...]:
+        """Yield the sparsities that pruning to `sparsity` passes, itself last."""
+        reached = next((r for r in self.ladder if isclose(r, sparsity)), sparsity)
+        return (*(rung for rung in self.ladder if rung < reached), reached)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
     prime -> pretrain -> finetune -> prune -> compaction -> finetune_pruned -> measure
 
-The phases and their cache are in `trainers.stages`.
+The phases and their cache are in `trainers.stages`, those of pruning in `trainers.pruning`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, source_fingerprint
 from trainers.models.structure import check_reachable
 from trainers.phases.loop import Report
+from trainers.pruning import pruned_stage
 from trainers.results import StructureResult, TrainerResult
 from trainers.stages import (
     RESULT_FILE,
     TrainingContext,
     finetuned_stage,
-    pruned_stage,
     resolve_device,
     with_labels,
 )
@@ -37,8 +37,8 @@ class Trainer:
 
     Args:
         config: Recipe.
-        shared_seed: Decides the groups of the phases that all candidates of a width share, new
-            weights, and compositions.
+        shared_seed: Decides the phases that all candidates of a width share (the rungs of a
+            ladder among them), new weights, and compositions.
         cache_dir: Folder of the phase cache.
     """
 
@@ -85,7 +85,8 @@ class Trainer:
         Args:
             num_instances: N.
             sparsity: Requested sparsity in [0, 1).
-            seed: Decides groups and gate noise of pruning and of the training after it.
+            seed: Decides groups and gate noise of pruning, unless that climbs a ladder, and the
+                groups of the training after it.
             report: Called with `PHASE/VALUE`, value, step.
 
         Raises:
@@ -176,8 +177,8 @@ def _check_fit(context: TrainingContext, model: MuxedBert) -> None:
 
 def _check_gates(config: PruneConfig, model: MuxedBert, sparsity: float) -> None:
     """Refuse a sparsity, or one below it on the ladder, that the gates cannot reach."""
-    if sparsity > 0:
-        check_reachable(model.shape, config.gates, config.sparsity_convention, sparsity)
+    for rung in config.rungs(sparsity) if sparsity > 0 else ():
+        check_reachable(model.shape, config.gates, config.sparsity_convention, rung)
 
 
 def _structure(model: MuxedBert) -> StructureResult:

@@ -23,7 +23,7 @@ from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
-from trainers.errors import ConfigError, SparsityError
+from trainers.errors import ConfigError
 from trainers.models.checkpoints import (
     load_model,
     read_tensors,
@@ -31,9 +31,7 @@ from trainers.models.checkpoints import (
     save_tensors,
     save_text,
 )
-from trainers.models.compaction import compact
 from trainers.models.heads import TokenHead
-from trainers.models.masks import Gates, masks_to
 from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.sources import (
     has_pretrained_width,
@@ -41,7 +39,6 @@ from trainers.models.sources import (
     load_tokenizer,
     source_fingerprint,
 )
-from trainers.models.structure import choose_structure
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision
@@ -58,6 +55,8 @@ RESULT_FILE = "result.json"
 """Written last into a cache entry, marks it as complete."""
 HEAD_FILE = "token_head.safetensors"
 """The token head that priming hands on to pre-training."""
+GATED_FILE = "gated.safetensors"
+"""The uncompacted model, its gates and what steers them, for the next rung of a ladder."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,10 @@ class Stage:
     """Builds the program and names the model that is saved."""
     finish: Callable[[Program, MuxedBert], MuxedBert] = lambda _, model: model
     """Turns the trained model into the stored one."""
+    label: str = ""
+    """Name in reports of progress, if not that of the phase."""
+    keeps_gated: bool = False
+    """True stores what the next rung of a ladder starts from."""
 
     @cached_property
     def digest(self) -> str:
@@ -134,6 +137,7 @@ class Stage:
             "precision": self.context.config.precision,
             "config": to_dict(self.config),
             "needs": [stage.digest for stage in self.needs],
+            **({"keeps_gated": True} if self.keeps_gated else {}),
             **self.key,
         }
         text = json.dumps(values, sort_keys=True)
@@ -181,15 +185,19 @@ class Stage:
             progress_path=self.directory / "progress.safetensors",
             checkpoint_interval_s=self.context.config.checkpoint_interval_s,
         )
-        result = run_phase(self.name, program, options, report)
+        result = run_phase(self.label or self.name, program, options, report)
         finished = self.finish(program, model)
         save_model(finished, self.directory, self.context.tokenizer)
         head = program.modules.get("token_head")
         if head is not None:
             save_tensors(head.state_dict(), self.directory / HEAD_FILE, {})
+        if self.keeps_gated:
+            assert isinstance(program, PruneProgram)
+            save_tensors(program.state(), self.directory / GATED_FILE, {})
+        result = replace(result, name=self.name)
         save_text(json.dumps(asdict(result)), self.directory / RESULT_FILE)
         options.progress_path.unlink(missing_ok=True)
-        logger.info("phase %s took %.1f s", self.name, result.duration_s)
+        logger.info("phase %s took %.1f s", self.label or self.name, result.duration_s)
         return result
 
 
@@ -205,58 +213,10 @@ def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
 
     def start() -> tuple[Program, MuxedBert]:
         model = needs[-1].load() if needs else load_source(model_config, num_instances)
-        return _finetune_program(context, model, teacher, config, context.seed)
+        return finetune_program(context, model, teacher, config, context.seed)
 
     stages = (*needs, teacher) if teacher is not None else needs
     return Stage(context, "finetune", num_instances, context.seed, key, stages, config, start)
-
-
-def pruned_stage(context: TrainingContext, dense: Stage, sparsity: float, seed: int) -> Stage:
-    """Yield the last stage of a pruned model that starts from, and is taught by, `dense`."""
-    prune = context.config.prune
-    key = {"sparsity": sparsity}
-
-    def start() -> tuple[Program, MuxedBert]:
-        device = context.precision.device
-        model = dense.load().to(device)
-        gates = Gates(model.shape, prune.gates, prune.sparsity_convention).to(device)
-        program = PruneProgram(
-            model,
-            dense.load().to(device),
-            gates,
-            context.train,
-            sparsity,
-            prune,
-            seed=seed,
-            precision=context.precision,
-        )
-        return program, model
-
-    def finish(program: Program, model: MuxedBert) -> MuxedBert:
-        gates = program.modules["gates"]
-        assert isinstance(gates, Gates)
-        return _compacted(model, gates, sparsity, prune.tolerance)
-
-    pruned = Stage(
-        context, "prune", dense.num_instances, seed, key, (dense,), prune, start, finish
-    )
-    config = context.config.finetune_pruned
-    if config.num_updates == 0:
-        return pruned
-
-    def start_finetune() -> tuple[Program, MuxedBert]:
-        return _finetune_program(context, pruned.load(), dense, config, seed)
-
-    return Stage(
-        context,
-        "finetune_pruned",
-        dense.num_instances,
-        seed,
-        key,
-        (dense, pruned),
-        config,
-        start_finetune,
-    )
 
 
 def _pretrained_stages(context: TrainingContext, num_instances: int) -> Iterator[Stage]:
@@ -311,13 +271,14 @@ def _pretraining_start(
     return start
 
 
-def _finetune_program(
+def finetune_program(
     context: TrainingContext,
     model: MuxedBert,
     teacher: Stage | None,
     config: FinetuneConfig,
     seed: int,
 ) -> tuple[Program, MuxedBert]:
+    """Yield a fine-tuning of `model`, given a head for the task if need be, and the model."""
     device = context.precision.device
     labels = context.task.labels
     if model.shape.labels != labels:
@@ -340,17 +301,6 @@ def with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
     model.sequence_head.output = nn.Linear(model.shape.dense_hidden_size, len(labels))
     model.sequence_head.apply(initialise)
     return model
-
-
-def _compacted(model: MuxedBert, gates: Gates, sparsity: float, tolerance: float) -> MuxedBert:
-    reached = float(gates.expected_sparsity().detach())
-    if reached < sparsity - tolerance:
-        raise SparsityError(
-            f"Pruning ended at an expected sparsity of {reached:.3f} instead of {sparsity:.3f}; "
-            "raise `prune.num_updates` or `prune.gate_learning_rate`."
-        )
-    masks = masks_to(choose_structure(gates, sparsity), model.embeddings.tokens.weight)
-    return compact(model.eval(), masks)
 
 
 def resolve_device(word: str) -> torch.device:

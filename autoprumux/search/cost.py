@@ -48,7 +48,7 @@ class CostModel:
         """
         starts = _by_width((c, _phase_seconds(m, START_PHASES)) for c, m in measured.items())
         prunes = _by_width(
-            (c, _phase_seconds(m, PRUNE_PHASES)) for c, m in measured.items() if c.sparsity > 0
+            (c, _own_pruning_seconds(m)) for c, m in measured.items() if c.sparsity > 0
         )
         rests = _by_width((c, _rest_seconds(m)) for c, m in measured.items())
         trained = {c.num_instances for c in measured}
@@ -101,6 +101,12 @@ def _by_width(pairs: Iterable[tuple[Candidate, float]]) -> dict[int, float]:
 
 def _phase_seconds(measurement: Measurement, names: tuple[str, ...]) -> float:
     return sum(p.duration_s for p in measurement.phases if p.name in names)
+
+
+def _own_pruning_seconds(measurement: Measurement) -> float:
+    """Yield the seconds of pruning without the rungs of a ladder below, which are shared."""
+    last = {p.name: p.duration_s for p in measurement.phases if p.name in PRUNE_PHASES}
+    return sum(last.values())
 
 
 def _rest_seconds(measurement: Measurement) -> float:

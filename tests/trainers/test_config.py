@@ -50,6 +50,7 @@ from trainers.errors import ConfigError
         (PruneConfig, "multiplier_learning_rate", 0.0, "positive"),
         (PruneConfig, "layer_alignment", "v4", "one of fixed, free, ordered, random, windowed"),
         (PruneConfig, "sparsity_convention", "all", "one of weights, cofi"),
+        (PruneConfig, "rung_updates", 0, "at least 1"),
         (PruneConfig, "sparsity_warmup", 0.0, r"in \(0, 1\]"),
         (PruneConfig, "sparsity_warmup", 1.5, r"in \(0, 1\]"),
         (PruneConfig, "layer_distill_weight", -1.0, "0 or more"),
@@ -71,6 +72,28 @@ from trainers.errors import ConfigError
 def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, value, rule):
     with pytest.raises(ConfigError, match=rf"{name}` must be {rule}, got {value!r}\."):
         kind(**{name: value})
+
+
+@pytest.mark.parametrize("ladder", [(0.6, 0.6), (0.7, 0.6), (0.0, 0.6), (0.6, 1.0)])
+def test_a_ladder_that_does_not_rise_is_refused(ladder):
+    with pytest.raises(ConfigError, match=r"`prune.ladder` must be rising sparsities in \(0, 1\)"):
+        PruneConfig(ladder=ladder)
+
+
+@pytest.mark.parametrize(
+    ("ladder", "sparsity", "rungs"),
+    [
+        ((), 0.7, (0.7,)),
+        ((0.6, 0.7, 0.8), 0.6, (0.6,)),
+        ((0.6, 0.7, 0.8), 0.8, (0.6, 0.7, 0.8)),
+        ((0.6, 0.7, 0.8), 0.75, (0.6, 0.7, 0.75)),
+        ((0.6, 0.7, 0.8), 0.5, (0.5,)),
+        ((0.3, 0.6), 0.1 + 0.2, (0.3,)),  # 0.30000000000000004
+        ((0.3, 0.6), 0.6000000000000001, (0.3, 0.6)),
+    ],
+)
+def test_a_sparsity_is_climbed_to_over_the_rungs_below_it(ladder, sparsity, rungs):
+    assert PruneConfig(ladder=ladder).rungs(sparsity) == rungs
 
 
 @pytest.mark.parametrize("gates", [(), ("heads", "mlp")])

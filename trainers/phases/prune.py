@@ -74,8 +74,7 @@ class PruneProgram:
         self.seed, self.precision = seed, precision
         self.lagrangian = Lagrangian().to(precision.device)
         self.layer_map = identity_map(model.shape.dense_hidden_size).to(precision.device)
-        with torch.no_grad():
-            self.start = float(gates.expected_sparsity())
+        self.start = float(gates.expected_sparsity().detach())
         self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.modules: Mapping[str, nn.Module] = {
@@ -90,6 +89,26 @@ class PruneProgram:
             "lagrangian": torch.optim.Adam(
                 self.lagrangian.parameters(), lr=config.multiplier_learning_rate, maximize=True
             ),
+        }
+
+    def climb_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin where a run at a lower sparsity ended; its target rises from what that reached.
+
+        Args:
+            tensors: Weights, gates, multipliers and layer map, see `state`.
+        """
+        for name, module in self.modules.items():
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict(own)
+        self.start = float(self.gates.expected_sparsity().detach())
+
+    def state(self) -> dict[str, Tensor]:
+        """Yield all that a run at a higher sparsity starts from."""
+        return {
+            f"{name}.{key}": tensor
+            for name, module in self.modules.items()
+            for key, tensor in module.state_dict().items()
         }
 
     def update(self, step: int) -> dict[str, Tensor]:

@@ -87,3 +87,14 @@ def test_time_of_a_cached_phase_is_not_subtracted_from_the_rest(demo_measurement
     cost = CostModel.from_measured({BASELINE: measurement})
 
     assert cost.minutes(BASELINE) == pytest.approx(12 / 60)
+
+
+def test_rungs_below_a_candidate_are_no_cost_of_its_own(demo_measurement: Measure) -> None:
+    pruned = Candidate(1, 0.9)
+    measurement = timed(demo_measurement(pruned), 6.0, prune=30.0, finetune_pruned=20.0)
+    below = replace(measurement.phases[0], duration_s=90.0)
+    climbed = replace(measurement, phases=(below, *measurement.phases), duration_s=146.0)
+
+    cost = CostModel.from_measured({pruned: climbed})
+
+    assert cost.minutes(Candidate(1, 0.6)) == pytest.approx((30 + 20 + 6) / 60)

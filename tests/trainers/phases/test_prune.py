@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from trainers.config import LAYER_ALIGNMENTS, PruneConfig
-from trainers.models.masks import Gates, open_masks
+from trainers.models.masks import Gates, Lagrangian, open_masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
 from trainers.phases import prune
@@ -227,6 +227,42 @@ def test_the_same_seed_prunes_the_same_units(make_program):
 
     first, second = (program.gates.state_dict() for program in programs)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_a_climb_begins_with_all_that_the_rung_below_ended_with(make_program):
+    below, above = make_program(sparsity=0.5), make_program(sparsity=0.6)
+    for step in range(30):
+        torch.manual_seed(step)
+        below.update(step)
+
+    above.climb_from(below.state())
+
+    ended, begun = below.state(), above.state()
+    assert {"model", "gates", "lagrangian", "layer_map"} == {k.split(".")[0] for k in ended}
+    assert begun.keys() == ended.keys()
+    assert all(torch.equal(begun[name], tensor) for name, tensor in ended.items())
+
+
+def test_the_target_of_a_climb_rises_from_what_the_rung_below_reached(make_program, monkeypatch):
+    below, above = make_program(sparsity=0.5), make_program(sparsity=0.9)
+    for step in range(30):
+        torch.manual_seed(step)
+        below.update(step)
+    reached = float(below.gates.expected_sparsity().detach())
+    seen = []
+    forward = Lagrangian.forward
+
+    def remember(lagrangian, sparsity, target):
+        seen.append((float(sparsity.detach()), target))
+        return forward(lagrangian, sparsity, target)
+
+    above.climb_from(below.state())
+    monkeypatch.setattr(Lagrangian, "forward", remember)
+    above.update(0)
+
+    ((expected, target),) = seen
+    assert expected == reached > 0.1
+    assert target == pytest.approx(reached + (0.9 - reached) / 20)  # 20 updates of warm-up
 
 
 def test_the_last_weights_are_kept(make_program):
