@@ -94,6 +94,8 @@ class PruneProgram:
     def climb_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Begin where a run at a lower sparsity ended; its target rises from what that reached.
 
+        The multipliers go on too: new ones would let the gates reopen until they have grown.
+
         Args:
             tensors: Weights, gates, multipliers and layer map, see `state`.
         """

@@ -265,3 +265,34 @@ def test_the_lagrangian_converges_to_the_target_from_both_sides(
         gates.clamp_()
 
     assert float(gates.expected_sparsity().detach()) == pytest.approx(target, abs=5e-3)
+
+
+def largest_gap(gates, lagrangian, target, num_updates):
+    """Climb to `target` and yield the largest distance from its linear rise."""
+    descent = torch.optim.Adam(gates.parameters(), lr=0.1)
+    ascent = torch.optim.Adam(lagrangian.parameters(), lr=1.0, maximize=True)
+    start = float(gates.expected_sparsity().detach())
+    gaps = []
+    for step in range(num_updates):
+        asked = start + (target - start) * min(1, 2 * (step + 1) / num_updates)
+        expected = gates.expected_sparsity()
+        task = 0.1 * sum((p - 2.0).square().mean() for p in gates.parameters())
+        (task + lagrangian(expected, asked)).backward()
+        for optimizer in (descent, ascent):
+            optimizer.step()
+            optimizer.zero_grad()
+        gates.clamp_()
+        gaps.append(abs(float(expected.detach()) - asked))
+    return max(gaps)
+
+
+def test_multipliers_of_the_rung_below_hold_a_climb_that_new_ones_let_go(tiny_shape):
+    gates, kept = Gates(tiny_shape), Lagrangian()
+    largest_gap(gates, kept, 0.6, 150)
+    again = Gates(tiny_shape)
+    again.load_state_dict(gates.state_dict())
+
+    with_kept = largest_gap(gates, kept, 0.7, 50)
+    with_new = largest_gap(again, Lagrangian(), 0.7, 50)
+
+    assert with_kept < 0.05 < 0.1 < with_new
