@@ -119,9 +119,28 @@ def answer_budgets(study: StudyRecord, budgets: Sequence[float]) -> tuple[Budget
             f"Study `{study.name}` has no measured dense baseline (N=1 s=0.00) yet, so losses and "
             f"speed-ups have nothing to compare with. Run `autoprumux search --task {study.task}`."
         )
-    models = [_compare(c, m, baseline) for c, m in study.measured.items()]
+    models = measured_models(study, baseline)
     predictions = _predict(study)
     return tuple(_answer(budget, models, predictions) for budget in budgets)
+
+
+def measured_models(study: StudyRecord, baseline: Measurement) -> list[MeasuredModel]:
+    """Finished trials of `study`, each compared with its dense `baseline`."""
+    return [_compare(c, m, baseline) for c, m in study.measured.items()]
+
+
+def loss_interval(prediction: PerformancePrediction) -> Interval:
+    """Interval of a predicted accuracy loss, cut off at smaller and larger measured candidates."""
+    loss, reach = prediction.accuracy_loss, _Z * prediction.accuracy_loss_std
+    return Interval(
+        low=max(loss - reach, prediction.least_loss), high=min(loss + reach, prediction.most_loss)
+    )
+
+
+def speedup_interval(prediction: PerformancePrediction) -> Interval:
+    """Interval of a predicted speed-up; of a measured one, that of its timings."""
+    factor = math.exp(_Z * prediction.log_speedup_std)
+    return Interval(low=prediction.speedup / factor, high=prediction.speedup * factor)
 
 
 def pareto_front(
@@ -209,11 +228,7 @@ def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
 
 
 def _as_predicted(prediction: PerformancePrediction, chance: float) -> PredictedModel:
-    loss, reach = prediction.accuracy_loss, _Z * prediction.accuracy_loss_std
-    interval = Interval(
-        low=max(loss - reach, prediction.least_loss), high=min(loss + reach, prediction.most_loss)
-    )
-    return _ranked(prediction, interval, chance, is_verified=False)
+    return _ranked(prediction, loss_interval(prediction), chance, is_verified=False)
 
 
 def _as_measured(
@@ -227,16 +242,14 @@ def _as_measured(
 def _ranked(
     prediction: PerformancePrediction, interval: Interval, chance: float, *, is_verified: bool
 ) -> PredictedModel:
-    factor = math.exp(_Z * prediction.log_speedup_std)
-    speedup = prediction.speedup
     return PredictedModel(
         candidate=prediction.candidate,
         is_verified=is_verified,
         accuracy=prediction.accuracy,
         accuracy_loss=prediction.accuracy_loss,
         interval=interval,
-        speedup=speedup,
-        speedup_interval=Interval(low=speedup / factor, high=speedup * factor),
+        speedup=prediction.speedup,
+        speedup_interval=speedup_interval(prediction),
         chance=chance,
         is_extrapolated=prediction.is_extrapolated,
     )
