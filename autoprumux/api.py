@@ -151,6 +151,45 @@ def query_task(
     return QueryOutcome(study=record, answers=answer_budgets(record, budgets or record.budgets))
 
 
+def report_task(
+    task: str | None = None,
+    budget: str | None = None,
+    *,
+    study: str | None = None,
+    storage: str = DEFAULT_STORAGE,
+    out: Path = Path("report.html"),
+    png: Path | None = None,
+) -> "StudyRecord":
+    """Write one self-contained HTML page about a stored study, and yield the study.
+
+    Args:
+        task: Takes the newest study of this task; None takes the newest of all.
+        budget: Percentage points, see `search_task`; None means the budgets of the study.
+        study: Takes the study of this name.
+        storage: Database URL.
+        out: The page; a file that is there is replaced.
+        png: If given, gets the measured front as a picture for a paper.
+
+    Raises:
+        UsageError: If a file cannot be written or a package that draws is not installed.
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    budgets = None if budget is None else parse_budgets(budget)
+
+    from autoprumux.report.page.write import require_places, write_report
+    from autoprumux.storage.database import open_database
+    from autoprumux.storage.repository import Repository
+
+    require_places(out, png)
+    database = open_database(storage, must_exist=True)
+    try:
+        record = Repository(database).load_study(name=study, task=task)
+    finally:
+        database.close()
+    write_report(record, budgets or record.budgets, database.url, out=out, png=png)
+    return record
+
+
 def task_override(task: str, spelling: str) -> Override:
     """Yield the override for a task's name or for the TOML file of a task of one's own.
 

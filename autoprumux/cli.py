@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autoprumux.api import pretrain_model, query_task, run_search, task_override
+from autoprumux.api import pretrain_model, query_task, report_task, run_search, task_override
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import AutoPrumuxError, UsageError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
@@ -28,6 +28,10 @@ Example:
 QUERY_EPILOG = """\b
 Example:
   autoprumux query --task qnli --budget 0:10:0.5
+"""
+REPORT_EPILOG = """\b
+Example:
+  autoprumux report --task qnli --out report.html
 """
 
 PRETRAIN_EPILOG = """\b
@@ -257,6 +261,38 @@ def query(
         print(_to_json(answers_to_rows(outcome.answers)))
     else:
         print(format_answers(outcome.study, outcome.answers))
+
+
+@app.command(epilog=REPORT_EPILOG)
+@_in_one_sentence
+def report(
+    *,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Newest study of this task.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B|A,B|A:B:STEP",
+            help="Budgets to answer, in percentage points.  [default: the study's]",
+        ),
+    ] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also the front as a picture for a paper.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Write one HTML page about a study, which needs no network when it is opened.
+
+    Front, budgets, surfaces, calibration, trials, trainings and where they come from.
+    """
+    record = report_task(task, budget, study=study, storage=storage, out=out, png=png)
+    print(f"The report of study {record.name} ({len(record.trials)} trials) is in {out}.")
+    if png is not None:
+        print(f"The figure of its front is in {png}.")
 
 
 @app.command(epilog=PRETRAIN_EPILOG)

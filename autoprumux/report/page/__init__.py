@@ -1,0 +1,1 @@
+"""One self-contained HTML page about a study, and its front as a picture for a paper."""

@@ -1,0 +1,115 @@
+"""Where the numbers come from: data, seeds, hardware, versions, configuration, commands."""
+
+import json
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from autoprumux.config import flatten
+from autoprumux.records import StudyRecord
+from autoprumux.report.answers import ASK_FURTHER
+
+STUDY_FILE = "study.toml"
+"""Name under which the commands expect the study file of the page."""
+
+
+def facts(study: StudyRecord) -> list[tuple[str, str]]:
+    """Yield names and values about the study and this page."""
+    return [
+        ("study", study.name),
+        ("task", study.task),
+        ("data fingerprint", study.data_fingerprint),
+        ("seed of the study", str(study.seed)),
+        ("hash of the recipe", study.config_hash),
+        (
+            "page made by",
+            f"autoprumux {version('autoprumux')}, Python {platform.python_version()}",
+        ),
+    ]
+
+
+def conditions(study: StudyRecord) -> list[tuple[str, str]]:
+    """Yield what the measurements were made with; a value that changed names its trials."""
+    by_name: dict[str, dict[str, list[int]]] = {}
+    for trial in study.trials:
+        if trial.measurement is None:
+            continue
+        speed = trial.measurement.throughput
+        words = dict(trial.measurement.environment) | {
+            "timed on": speed.device,
+            "number type": speed.dtype,
+            "tokens in a sequence": str(speed.length),
+            "groups in a batch": str(speed.batch_size),
+            "threads while timed": str(speed.num_threads),
+            "timed repeats": str(speed.num_repeats),
+            "validation examples": str(trial.measurement.num_examples),
+        }
+        for name, value in words.items():
+            by_name.setdefault(name, {}).setdefault(value, []).append(trial.number)
+    return [(name.replace("_", " "), _values(numbers)) for name, numbers in by_name.items()]
+
+
+def study_file(study: StudyRecord) -> str:
+    """Yield the resolved configuration as a study file that makes the same study again."""
+    search = dict(_table(study.config, "search"))
+    trainer = dict(_table(study.config, "trainer"))
+    budgets = search.pop("budgets", study.budgets)
+    task = trainer.pop("task", study.task)
+    points = ",".join(f"{round(100 * budget, 4):g}" for budget in budgets)
+    entries = {"name": study.name, "task": task, "search.budget": points}
+    entries |= dict(flatten(search, "search.")) | dict(flatten(trainer, "trainer."))
+    lines = [f"{key} = {_toml(value)}" for key, value in entries.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def commands(study: StudyRecord, storage: str) -> list[str]:
+    """Yield the commands that go on with the study, ask it, and make this page again.
+
+    Args:
+        study: The study.
+        storage: Database URL without passwords.
+    """
+    place = ["--storage", storage]
+    name = ["--study", study.name]
+    return [
+        shlex.join(["autoprumux", *words])
+        for words in (
+            ["search", "--preset", STUDY_FILE, *place],
+            ["query", *place, *name, "--budget", ASK_FURTHER],
+            ["report", *place, *name, "--out", "report.html"],
+        )
+    ]
+
+
+def _table(config: Mapping[str, object], name: str) -> Mapping[str, Any]:
+    table = config.get(name)
+    return table if isinstance(table, Mapping) else {}
+
+
+def _values(numbers: Mapping[str, list[int]]) -> str:
+    if len(numbers) == 1:
+        return next(iter(numbers))
+    return "; ".join(f"{value} (trials {_ranges(trials)})" for value, trials in numbers.items())
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Yield ascending numbers as `0-3, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(str(end) for end in run) for run in runs)
+
+
+def _toml(value: object) -> str:
+    """Yield a value in TOML, which shares with JSON all but tables."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return json.dumps(value)

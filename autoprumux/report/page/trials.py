@@ -1,0 +1,104 @@
+"""Rows of the trial table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoprumux.query import MeasuredModel, measured_models
+from autoprumux.records import StudyRecord, TrialRecord
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table."""
+
+    text: str
+    number: float | None = None
+    """What a column of numbers is sorted by; entries without it come last."""
+
+    @property
+    def key(self) -> str:
+        """The number as the page's script reads it."""
+        return "" if self.number is None else f"{self.number:.7g}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of a column."""
+
+    name: str
+    is_number: bool = True
+
+
+COLUMNS = (
+    Column("trial"),
+    Column("N"),
+    Column("s"),
+    Column("s achieved"),
+    Column("accuracy, %"),
+    Column("loss, points"),
+    Column("95 % interval"),
+    Column("speed-up"),
+    Column("quartiles"),
+    Column("seq/s"),
+    Column("minutes"),
+    Column("outcome", is_number=False),
+    Column("why chosen", is_number=False),
+)
+
+_NOTHING = Entry("-")
+
+
+def trial_rows(study: StudyRecord) -> list[list[Entry]]:
+    """Yield a row per trial in order of their numbers, an entry per column."""
+    baseline = study.baseline
+    models = [] if baseline is None else measured_models(study, baseline)
+    by_measurement = {id(model.measurement): model for model in models}
+    return [_row(trial, by_measurement.get(id(trial.measurement))) for trial in study.trials]
+
+
+def _row(trial: TrialRecord, model: MeasuredModel | None) -> list[Entry]:
+    candidate, choice = trial.candidate, trial.choice
+    return [
+        Entry(str(trial.number), trial.number),
+        Entry(str(candidate.num_instances), candidate.num_instances),
+        Entry(f"{candidate.sparsity:.2f}", candidate.sparsity),
+        *_measured(trial, model),
+        Entry(_outcome(trial)),
+        Entry(choice.reason) if choice else _NOTHING,
+    ]
+
+
+def _measured(trial: TrialRecord, model: MeasuredModel | None) -> Sequence[Entry]:
+    measurement = trial.measurement
+    if measurement is None:
+        return [_NOTHING] * 8
+    speed = measurement.throughput
+    minutes = measurement.duration_s / 60
+    loss = interval = _NOTHING
+    if model is not None:
+        points = 100 * model.accuracy_loss
+        low, high = 100 * model.interval.low, 100 * model.interval.high
+        loss = Entry(_signed(points), points)
+        interval = Entry(f"{_signed(low)} to {_signed(high)}", high - low)
+    return [
+        Entry(f"{measurement.sparsity:.3f}", measurement.sparsity),
+        Entry(f"{100 * measurement.accuracy:.2f}", measurement.accuracy),
+        loss,
+        interval,
+        Entry(f"{speed.speedup:.2f}x", speed.speedup),
+        Entry(f"{speed.speedup_q1:.2f} to {speed.speedup_q3:.2f}", speed.speedup_q3),
+        Entry(f"{speed.throughput:.0f}", speed.throughput),
+        Entry(f"{minutes:.1f}", minutes),
+    ]
+
+
+def _signed(points: float) -> str:
+    return f"{points + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def _outcome(trial: TrialRecord) -> str:
+    if trial.failure is None:
+        return trial.state
+    last = trial.failure.last_accuracy
+    seen = "" if last is None else f" (last held-out accuracy {100 * last:.1f} %)"
+    return f"failed, {trial.failure.cause}: {' '.join(trial.failure.message.split())}{seen}"
