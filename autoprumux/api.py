@@ -148,6 +148,40 @@ def query_task(
     return QueryOutcome(study=record, answers=answer_budgets(record, budgets or record.budgets))
 
 
+def export_recorded(
+    studies: Sequence[str],
+    directory: Path,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    name: str = "",
+) -> tuple[Path, Path]:
+    """Write the finished trials of studies as one recording, and yield its header and its rows.
+
+    Args:
+        studies: Names in the database; they may differ in seed and grid only.
+        directory: Gets `NAME.json` and `NAME.csv`.
+        storage: Database URL.
+        name: Name of the recording; empty means `TASK-DATA-MODEL`.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from datetime import UTC, datetime
+
+    from autoprumux.evaluators.recording import record_studies
+    from autoprumux.evaluators.recording_files import save_recording
+    from autoprumux.storage.database import open_database
+    from autoprumux.storage.repository import Repository
+
+    database = open_database(storage, must_exist=True)
+    try:
+        records = [Repository(database).load_study(name=study) for study in studies]
+    finally:
+        database.close()
+    today = datetime.now(UTC).date().isoformat()
+    return save_recording(record_studies(records, name=name, recorded=today), directory)
+
+
 def task_override(task: str, spelling: str) -> Override:
     """Yield the override for a task's name or for the TOML file of a task of one's own.
 

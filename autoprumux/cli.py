@@ -11,7 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from autoprumux.api import pretrain_model, query_task, run_search, task_override
+from autoprumux.api import (
+    export_recorded,
+    pretrain_model,
+    query_task,
+    run_search,
+    task_override,
+)
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import AutoPrumuxError, UsageError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
@@ -33,6 +39,11 @@ Example:
 PRETRAIN_EPILOG = """\b
 Example:
   autoprumux pretrain --widths 1,2,5,10 --out my-model
+"""
+
+RECORD_EPILOG = """\b
+Example:
+  autoprumux record --study qnli-seed0 --study qnli-seed1 --out recordings
 """
 
 app = typer.Typer(
@@ -279,6 +290,26 @@ def pretrain(
         raise UsageError(f"`--widths` must be whole numbers such as `1,2,5`, got `{widths}`.")
     pretrain_model(out, numbers, seed=seed)
     print(f"The model is in {out}.")
+
+
+@app.command(epilog=RECORD_EPILOG)
+@_in_one_sentence
+def record(
+    *,
+    study: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Study to record; may be repeated, once per seed."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets NAME.csv and NAME.json.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the recording.  [default: TASK-DATA-MODEL]")
+    ] = "",
+    storage: Storage = DEFAULT_STORAGE,
+    verbose: Verbose = False,
+) -> None:
+    """Write the trials of studies as text files that `replay` and `validate` read."""
+    header, rows = export_recorded(study, out, storage=storage, name=name)
+    print(f"The recording is in {rows}, where it comes from in {header}.")
 
 
 def _split_list(text: str | None, number: type[int] | type[float]) -> object:

@@ -117,7 +117,7 @@ def test_the_command_line_loads_no_heavy_library():
     assert found.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["search", "query"])
+@pytest.mark.parametrize("command", ["search", "query", "record"])
 def test_every_help_ends_in_an_example(command):
     result = run([command, "--help"])
 
@@ -360,3 +360,16 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(folder, command):
     assert result.exit_code == 1
     assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
     assert (folder / "study.db").read_text() == "no database " * 100
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_stored_study_is_recorded_as_text(folder):
+    command = ["record", "--storage", "sqlite:///study.db", "--study", "qnli-embedded"]
+
+    result = run([*command, "--out", "recordings"])
+
+    assert result.exit_code == 0, result.stderr
+    rows = (folder / "recordings" / "qnli-builtin-builtin.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    header = json.loads((folder / "recordings" / "qnli-builtin-builtin.json").read_text())
+    assert header["data_fingerprint"] == "builtin:qnli:0123"
