@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprumux.config import DEFAULT_STORAGE, StudyConfig, parse_budgets
-from autoprumux.errors import UsageError
+from autoprumux.errors import (
+    NoBaselineError,
+    TooFewTrialsError,
+    UnknownStudyError,
+    UsageError,
+)
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, load_task
 
 if TYPE_CHECKING:
     from autoprumux.query import BudgetAnswer
     from autoprumux.records import StudyRecord
     from autoprumux.search.runner import Listener, SearchOutcome
+    from autoprumux.validation.study import Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,15 @@ class QueryOutcome:
 
     study: "StudyRecord"
     answers: "tuple[BudgetAnswer, ...]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationOutcome:
+    """How good the surrogates are on the studies asked for."""
+
+    validations: "tuple[Validation, ...]"
+    left_out: tuple[str, ...]
+    """Per study that is too small: the sentence that says so."""
 
 
 def search_task(
@@ -137,14 +152,8 @@ def query_task(
     budgets = None if budget is None else parse_budgets(budget)
 
     from autoprumux.query import answer_budgets
-    from autoprumux.storage.database import open_database
-    from autoprumux.storage.repository import Repository
 
-    database = open_database(storage, must_exist=True)
-    try:
-        record = Repository(database).load_study(name=study, task=task)
-    finally:
-        database.close()
+    record = _load_study(storage, name=study, task=task)
     return QueryOutcome(study=record, answers=answer_budgets(record, budgets or record.budgets))
 
 
@@ -170,16 +179,78 @@ def export_recorded(
 
     from autoprumux.evaluators.recording import record_studies
     from autoprumux.evaluators.recording_files import save_recording
+
+    records = [_load_study(storage, name=study) for study in studies]
+    today = datetime.now(UTC).date().isoformat()
+    return save_recording(record_studies(records, name=name, recorded=today), directory)
+
+
+def validate_studies(
+    *,
+    study: str | None = None,
+    task: str | None = None,
+    storage: str = DEFAULT_STORAGE,
+    recorded: Sequence[str] = (),
+) -> "ValidationOutcome":
+    """Compare what the surrogates predict with what studies measured.
+
+    Args:
+        study: Validates the study of this name; a refusal is then an error.
+        task: Validates the studies of this task; None means all of the database.
+        storage: Database URL, unless recordings are given.
+        recorded: Names or files of recordings, each of whose seeds is validated as a study.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.validation.study import validate_study
+
+    studies = _recorded_studies(recorded) if recorded else _stored_studies(storage)
+    asked = [s for s in studies if study in (None, s.name) and task in (None, s.task)]
+    if not asked:
+        names = ", ".join(f"`{s.name}` (task `{s.task}`)" for s in studies) or "no studies"
+        raise UnknownStudyError(f"There is no such study to validate; there are {names}.")
+    validations, refusals = [], []
+    for record in asked:
+        try:
+            validations.append(validate_study(record, studies))
+        except (NoBaselineError, TooFewTrialsError) as error:
+            refusals.append(error)
+    if not validations:
+        raise refusals[0]
+    return ValidationOutcome(
+        validations=tuple(validations), left_out=tuple(str(error) for error in refusals)
+    )
+
+
+def _recorded_studies(names: Sequence[str]) -> "list[StudyRecord]":
+    from autoprumux.evaluators.recording_files import load_recording
+
+    recordings = [load_recording(name) for name in names]
+    return [recording.as_study(seed) for recording in recordings for seed in recording.seeds]
+
+
+def _stored_studies(storage: str) -> "list[StudyRecord]":
     from autoprumux.storage.database import open_database
     from autoprumux.storage.repository import Repository
 
     database = open_database(storage, must_exist=True)
     try:
-        records = [Repository(database).load_study(name=study) for study in studies]
+        repository = Repository(database)
+        return [repository.load_study(study.name) for study in repository.list_studies()]
     finally:
         database.close()
-    today = datetime.now(UTC).date().isoformat()
-    return save_recording(record_studies(records, name=name, recorded=today), directory)
+
+
+def _load_study(storage: str, *, name: str | None, task: str | None = None) -> "StudyRecord":
+    from autoprumux.storage.database import open_database
+    from autoprumux.storage.repository import Repository
+
+    database = open_database(storage, must_exist=True)
+    try:
+        return Repository(database).load_study(name=name, task=task)
+    finally:
+        database.close()
 
 
 def task_override(task: str, spelling: str) -> Override:

@@ -17,6 +17,7 @@ from autoprumux.api import (
     query_task,
     run_search,
     task_override,
+    validate_studies,
 )
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import AutoPrumuxError, UsageError
@@ -44,6 +45,10 @@ Example:
 RECORD_EPILOG = """\b
 Example:
   autoprumux record --study qnli-seed0 --study qnli-seed1 --out recordings
+"""
+VALIDATE_EPILOG = """\b
+Example:
+  autoprumux validate --storage sqlite:///grid.db
 """
 
 app = typer.Typer(
@@ -310,6 +315,42 @@ def record(
     """Write the trials of studies as text files that `replay` and `validate` read."""
     header, rows = export_recorded(study, out, storage=storage, name=name)
     print(f"The recording is in {rows}, where it comes from in {header}.")
+
+
+Recorded = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME|FILE.csv",
+        help="Recording that ships with the package, or a file; may be repeated.",
+    ),
+]
+
+
+@app.command(epilog=VALIDATE_EPILOG)
+@_in_one_sentence
+def validate(
+    *,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Studies of this task.")] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    recorded: Recorded = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell how well the surrogates predict what studies measured.
+
+    Without options: all studies of the database. Needs most of a grid; nothing is trained.
+    """
+    outcome = validate_studies(study=study, task=task, storage=storage, recorded=recorded or ())
+
+    from autoprumux.report.validation import format_validation, validation_to_dict
+
+    for sentence in outcome.left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
+    if as_json:
+        print(_to_json([validation_to_dict(validation) for validation in outcome.validations]))
+    else:
+        print("\n\n".join(map(format_validation, outcome.validations)))
 
 
 def _split_list(text: str | None, number: type[int] | type[float]) -> object:
