@@ -5,11 +5,11 @@ Heavy libraries are imported inside the functions, so that importing this module
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from autoprumux.config import DEFAULT_STORAGE, StudyConfig, parse_budgets
+from autoprumux.config import DEFAULT_STORAGE, SearchConfig, StudyConfig, parse_budgets
 from autoprumux.errors import (
     NoBaselineError,
     TooFewTrialsError,
@@ -221,6 +221,54 @@ def validate_studies(
     return ValidationOutcome(
         validations=tuple(validations), left_out=tuple(str(error) for error in refusals)
     )
+
+
+def replay_recorded(
+    recorded: str,
+    budget: str = "2",
+    *,
+    samplers: Sequence[str] = ("performance_model", "random", "grid", "tpe"),
+    num_seeds: int = 5,
+    max_trials: int | None = None,
+) -> list[dict[str, Any]]:
+    """Yield, per sampler, what its searches would have done on recorded trainings.
+
+    Args:
+        recorded: Name or file of a recording.
+        budget: Percentage points, see `search_task`.
+        samplers: Names of `autoprumux.search.replay.SAMPLERS`.
+        num_seeds: Searches per sampler, with the seeds 0, 1, ...
+        max_trials: Cap of a search; None means that of a study file that names none.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.evaluators.recorded import RecordedEvaluator
+    from autoprumux.evaluators.recording_files import load_recording
+    from autoprumux.search.replay import as_sampler, replay_search
+    from autoprumux.search.replay_summary import summarise
+    from autoprumux.search.space import SearchSpace
+
+    names = [as_sampler(name) for name in samplers]
+    if num_seeds < 1:
+        raise UsageError(f"`--seeds` must be at least 1, got {num_seeds}.")
+    search = SearchConfig(budgets=parse_budgets(budget))
+    if max_trials is not None:
+        search = replace(search, max_trials=max_trials)
+    recording = load_recording(recorded)
+    RecordedEvaluator(recording).check()
+    space = SearchSpace(recording.candidates)
+    return [
+        summarise(
+            [
+                replay_search(
+                    lambda: RecordedEvaluator(recording), space, replace(search, seed=seed), name
+                )
+                for seed in range(num_seeds)
+            ]
+        )
+        for name in names
+    ]
 
 
 def _recorded_studies(names: Sequence[str]) -> "list[StudyRecord]":

@@ -15,6 +15,7 @@ from autoprumux.api import (
     export_recorded,
     pretrain_model,
     query_task,
+    replay_recorded,
     run_search,
     task_override,
     validate_studies,
@@ -49,6 +50,10 @@ Example:
 VALIDATE_EPILOG = """\b
 Example:
   autoprumux validate --storage sqlite:///grid.db
+"""
+REPLAY_EPILOG = """\b
+Example:
+  autoprumux replay --recorded recordings/qnli-builtin-builtin.csv --budget 1,3
 """
 
 app = typer.Typer(
@@ -351,6 +356,45 @@ def validate(
         print(_to_json([validation_to_dict(validation) for validation in outcome.validations]))
     else:
         print("\n\n".join(map(format_validation, outcome.validations)))
+
+
+@app.command(epilog=REPLAY_EPILOG)
+@_in_one_sentence
+def replay(
+    *,
+    recorded: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.csv", help="Recording that ships, or a file."),
+    ],
+    budget: Annotated[
+        str, typer.Option(metavar="B|A,B|A:B:STEP", help="Largest losses, percentage points.")
+    ] = "2",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="performance_model, random, grid, or Optuna's own: optuna_random, tpe, gp, nsga2,"
+            " brute_force.",
+        ),
+    ] = "performance_model,random,grid,tpe",
+    seeds: Annotated[int, typer.Option(metavar="NUM", help="Searches per sampler.")] = 5,
+    max_trials: Annotated[
+        int | None, typer.Option(metavar="NUM", help="Largest number of trials in a search.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell what searches would have done on recorded trainings, without training.
+
+    Trials until the best model is measured, regret, the answer, and the order of the trials.
+    """
+    summaries = replay_recorded(
+        recorded, budget, samplers=sampler.split(","), num_seeds=seeds, max_trials=max_trials
+    )
+
+    from autoprumux.report.replay import format_replay
+
+    print(_to_json(summaries) if as_json else format_replay(summaries))
 
 
 def _split_list(text: str | None, number: type[int] | type[float]) -> object:

@@ -117,7 +117,7 @@ def test_the_command_line_loads_no_heavy_library():
     assert found.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["search", "query", "record", "validate"])
+@pytest.mark.parametrize("command", ["search", "query", "record", "validate", "replay"])
 def test_every_help_ends_in_an_example(command):
     result = run([command, "--help"])
 
@@ -450,3 +450,38 @@ def test_a_validation_needs_neither_torch_nor_optuna(recorded_grid):
     found = run_python(code)
 
     assert found.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_replay_compares_samplers_without_training(recorded_grid, monkeypatch):
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", None)
+    command = ["replay", "--recorded", str(recorded_grid), "--seeds", "2"]
+
+    text = run([*command, "--sampler", "performance_model,random"])
+    as_json = run([*command, "--sampler", "performance_model", "--budget", "1,3", "--json"])
+
+    assert text.exit_code == as_json.exit_code == 0, text.stderr + as_json.stderr
+    assert re.search(r"^performance_model +\d", text.stdout, re.MULTILINE)
+    assert re.search(r"^random +\d", text.stdout, re.MULTILINE)
+    assert "trial  0  N=1  s=0.00  accuracy 90.0    1.00x" in text.stdout
+    (summary,) = json.loads(as_json.stdout)
+    assert summary["num_searches"] == 2
+    assert [answer["budget"] for answer in summary["searches"][0]["answers"]] == [0.01, 0.03]
+    assert summary["searches"][0]["answers"][1]["speedup"] == pytest.approx(
+        summary["searches"][0]["answers"][1]["best_speedup"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sampler", "best"], "`--sampler` must be of performance_model, .* got 'best'\\."),
+        (["--seeds", "0"], r"`--seeds` must be at least 1, got 0\."),
+        (["--budget", "-1"], r"`--budget` must be in \[0, 100\) points, got -1\."),
+        (["--max-trials", "0"], r"`search.max_trials` must be at least 1, got 0\."),
+        (["--recorded", "nix"], "`--recorded` 'nix' is unknown; .*"),
+    ],
+)
+def test_an_unusable_option_of_a_replay_is_refused(recorded_grid, arguments, message):
+    result = run(["replay", "--recorded", str(recorded_grid), *arguments])
+
+    assert_refused(result, message, exit_code=2)
