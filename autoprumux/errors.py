@@ -8,6 +8,7 @@ AutoPrumuxError                 exit code 1
 │   └── StudyMismatchError      the stored study has another recipe
 ├── UnknownStudyError           the database holds no such study or task
 ├── NoBaselineError             the study has no measured dense baseline yet
+├── TooFewTrialsError           the study has too few measured trials for the question
 └── EvaluationError             a trial failed; `cause` is stored with it
     ├── InputError              every trial would fail (data, checkpoint, recipe): the search stops
     └── TrialError              this trial only: the search goes on
@@ -48,6 +49,10 @@ class UnknownStudyError(AutoPrumuxError):
 
 class NoBaselineError(AutoPrumuxError):
     """The study has no measured dense baseline yet."""
+
+
+class TooFewTrialsError(AutoPrumuxError):
+    """The study has too few measured trials for the question."""
 
 
 class EvaluationError(AutoPrumuxError):

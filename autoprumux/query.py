@@ -6,6 +6,7 @@ Importing this module loads numpy and nothing heavier.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,29 @@ _Z = 1.959963984540054
 """Of a two-sided 95 % interval."""
 _TIE = 1e-9
 """A loss on the border of a budget is within it: 0.91 - 0.90 is above 0.01 in binary."""
+
+
+class Rankable(Protocol):
+    """What the ranking needs to know of a model, predicted or measured."""
+
+    @property
+    def candidate(self) -> Candidate:
+        """Decides between models equal in the rest."""
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction."""
+
+    @property
+    def accuracy_loss(self) -> float:
+        """Fraction."""
+
+    @property
+    def speedup(self) -> float:
+        """Throughput over the dense baseline's."""
+
+
+_Ranked = TypeVar("_Ranked", bound=Rankable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +198,7 @@ def candidate_grid(study: StudyRecord) -> list[Candidate]:
     return [Candidate(int(n), float(s)) for n in search["widths"] for s in search["sparsities"]]
 
 
-def rank_predicted(
-    predictions: Iterable[PerformancePrediction], budget: float
-) -> list[PerformancePrediction]:
+def rank_predicted(predictions: Iterable[_Ranked], budget: float) -> list[_Ranked]:
     """The paper's ranking (reference-spec, section 7.4), the best first.
 
     Candidates whose predicted accuracy is at least the baseline's less `budget`, by falling

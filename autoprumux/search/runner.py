@@ -12,7 +12,13 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from autoprumux.config import StudyConfig, config_hash, recipe_differences, study_to_dict
+from autoprumux.config import (
+    SearchConfig,
+    StudyConfig,
+    config_hash,
+    recipe_differences,
+    study_to_dict,
+)
 from autoprumux.errors import NoBaselineError, StudyMismatchError, UnknownStudyError
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.query import BudgetAnswer, answer_budgets
@@ -89,6 +95,18 @@ def run_study(
         return search.outcome(stop_reason)
 
 
+def is_settled(
+    record: StudyRecord, space: SearchSpace, search: SearchConfig, free: Sequence[Candidate]
+) -> bool:
+    """Yield whether none of the `free` candidates has a fair chance of beating the best."""
+    is_early = record.baseline is None or _num_trained(record) < MIN_TRIALS
+    if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
+        return False
+    model = fit_model(record, space)
+    chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
+    return chance <= search.stop_chance
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Search:
     """An open study and what works on it."""
@@ -134,12 +152,7 @@ class _Search:
     def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
         """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
         search = self.config.search
-        is_early = record.baseline is None or _num_trained(record) < MIN_TRIALS
-        if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
-            return None
-        model = fit_model(record, self.space)
-        chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
-        if chance > search.stop_chance:
+        if not is_settled(record, self.space, search, free):
             return None
         return (
             f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "

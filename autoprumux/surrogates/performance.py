@@ -48,7 +48,7 @@ class PerformancePrediction:
     accuracy_std: float
     accuracy_loss: float
     accuracy_loss_std: float
-    """Includes the noise of measuring this candidate and the baseline."""
+    """Includes the noise of measuring this candidate and what is unknown of the baseline's."""
     speedup: float
     """Median of the predicted distribution."""
     log_speedup_std: float
@@ -248,7 +248,7 @@ class PerformanceModel:
             accuracy=accuracy,
             accuracy_std=std,
             accuracy_loss=self._baseline - accuracy,
-            accuracy_loss_std=math.hypot(std, self._noise_std(self._baseline)),
+            accuracy_loss_std=std,
             speedup=math.exp(log_speedup[0]),
             log_speedup_std=log_speedup[1],
             least_loss=least,

@@ -8,6 +8,9 @@ Priors are the published facts (reference-spec, sections 3.4 and Appendix B): BE
 2, 5 and 8 points at N = 2, 5 and 10, and 4 to 5 points at s = 0.95, most of it after s = 0.8;
 losses are "loosely additive". Their spread is wide, because small models lose several times as
 much.
+
+Every loss is measured against the same noisy baseline, whose error they share; the baseline's own
+loss is 0 by definition.
 """
 
 from collections.abc import Sequence
@@ -30,6 +33,10 @@ _TRUSTED_LOSS = 0.10
 _COLLAPSE_DOUBT = 0.4
 """Losses above 10 points say ever less about small ones, as collapse isn't additive: this share of
 the excess counts as noise."""
+_SCALE, _SCALE_WEIGHT = 0.6, 4.0
+"""Factor of the standard deviations before anything is measured, and the number of measurements
+that it counts as; chosen so that 90 % intervals hold in about 90 % (tuning family of
+`benchmarks/search.py`)."""
 _JITTER = 1e-10
 """Keeps the matrices solvable without measurement noise."""
 _MAX_SWEEPS, _SETTLED = 300, 1e-9
@@ -39,9 +46,12 @@ class StructuredSurrogate:
     """Predicts accuracy loss (a fraction) everywhere, passing through the measured points.
 
     The coefficients are fitted by ridge regression towards the prior; what they leave over is
-    interpolated. The standard deviation is that of the matching Gaussian process: it grows with
-    the distance to the nearest measured points and holds no measurement noise of the candidate
-    itself.
+    interpolated. The standard deviation is that of the matching Gaussian process, scaled by how
+    surprising the measured losses were: it grows with the distance to the nearest measured points
+    and holds the measurement noise of the baseline, but none of the candidate itself.
+
+    Args:
+        noise_std: Of one measured accuracy.
     """
 
     def __init__(self, *, noise_std: float) -> None:
@@ -58,14 +68,17 @@ class StructuredSurrogate:
         self._points = points
         self._residual_std = float(np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * typical))
         doubt = _COLLAPSE_DOUBT**2 * np.maximum(losses - _TRUSTED_LOSS, 0.0) ** 2
-        noise = np.diag(self._noise**2 + _JITTER + doubt)
         features, place = _features(points), coordinates(points)
-        residual = self._residual_std**2 * correlation(place, place) + noise
+        residual = self._residual_std**2 * correlation(place, place)
+        residual += self._shared_noise(points, points) + np.diag(_JITTER + doubt)
+        residual += np.diag([0.0 if c.is_baseline else self._noise**2 for c in points])
         self._coefficients = _ridge(features, losses, residual)
         left = losses - features @ self._coefficients
         self._field = ResidualField(points, left, doubt / self._residual_std**2)
         gram = features @ self._prior_covariance @ features.T + residual
-        self._inverse = np.linalg.inv(gram)
+        self._inverse = np.asarray(np.linalg.inv(gram), dtype=np.float64)
+        surprise = np.asarray(losses - features @ _PRIOR_MEAN, dtype=np.float64)
+        self._scale = _scale(surprise, self._inverse)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`; defined everywhere."""
@@ -75,11 +88,25 @@ class StructuredSurrogate:
         cross += self._residual_std**2 * correlation(
             coordinates(candidates), coordinates(self._points)
         )
+        cross += self._shared_noise(candidates, self._points)
         prior = np.einsum("mp,pq,mq->m", features, self._prior_covariance, features)
-        prior += self._residual_std**2
+        prior += self._residual_std**2 + np.diag(self._shared_noise(candidates, candidates))
         left = prior - np.einsum("mk,kl,ml->m", cross, self._inverse, cross)
-        stds = np.sqrt(np.maximum(left, 0.0))
+        stds = self._scale * np.sqrt(np.maximum(left, 0.0))
         return [Prediction(float(mean), float(std)) for mean, std in zip(means, stds, strict=True)]
+
+    def _shared_noise(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:
+        """Covariance `(M, K)` by the baseline's own noise, which is in every loss but its own."""
+        is_left = np.array([not candidate.is_baseline for candidate in left], dtype=np.float64)
+        is_right = np.array([not candidate.is_baseline for candidate in right], dtype=np.float64)
+        return np.asarray(self._noise**2 * np.outer(is_left, is_right), dtype=np.float64)
+
+
+def _scale(surprise: Array, inverse: Array) -> float:
+    """Factor of the standard deviations: how surprising the losses were, given the prior."""
+    num = len(surprise) - 1  # the baseline's loss is 0 by definition
+    square = float(surprise @ inverse @ surprise)
+    return float(np.sqrt((_SCALE_WEIGHT * _SCALE**2 + square) / (_SCALE_WEIGHT + num)))
 
 
 def _features(candidates: Sequence[Candidate]) -> Array:

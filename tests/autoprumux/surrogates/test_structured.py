@@ -1,5 +1,7 @@
+import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +102,66 @@ def test_a_lossy_task_raises_the_losses_everywhere() -> None:
 
     for candidate in (Candidate(1, 0.8), Candidate(5, 0.0), Candidate(10, 0.95)):
         assert predicted(harsh, candidate)[0] > predicted(mild, candidate)[0]
+
+
+def test_the_noise_of_the_baseline_is_in_every_loss_but_its_own() -> None:
+    quiet, noisy = StructuredSurrogate(noise_std=0.0), StructuredSurrogate(noise_std=0.05)
+
+    assert predicted(noisy, Candidate(1, 0.0))[1] == pytest.approx(
+        predicted(quiet, Candidate(1, 0.0))[1], abs=1e-4
+    )
+    near = Candidate(1, 0.05)
+    difference = predicted(noisy, near)[1] ** 2 - predicted(quiet, near)[1] ** 2
+    assert difference > 0.5 * (0.6 * 0.05) ** 2
+
+
+def test_losses_as_expected_leave_less_doubt_than_surprising_ones() -> None:
+    prior = fitted([], [])
+    expected = [predicted(prior, c)[0] for c in MEASURED]
+    surprising = [expected[0] + 0.2, expected[1], expected[2] - 0.05]
+    far = Candidate(10, 0.95)
+
+    certain, doubtful = fitted(MEASURED, expected), fitted(MEASURED, surprising)
+
+    assert predicted(certain, far)[1] < 0.8 * predicted(doubtful, far)[1]
+
+
+@pytest.mark.parametrize("num_measured", [2, 5, 8])
+def test_intervals_hold_about_as_often_as_they_say(num_measured: int) -> None:
+    order = [
+        *(Candidate(1, 0.8), Candidate(5, 0.0), Candidate(2, 0.7), Candidate(1, 0.95)),
+        *(Candidate(10, 0.6), Candidate(2, 0.9), Candidate(5, 0.8), Candidate(1, 0.6)),
+    ]
+    known = order[:num_measured]
+    rest = [c for c in GRID if c not in known and not c.is_baseline]
+    held = []
+    for seed in range(60):
+        losses = draw_losses(np.random.default_rng(seed))
+        surrogate = fitted(known, [losses[c] for c in known])
+        for candidate, found in zip(rest, surrogate.predict(rest), strict=True):
+            assert found is not None
+            reach = 1.645 * math.hypot(found.std, NOISE)
+            held.append(abs(losses[candidate] - found.mean) <= reach)
+
+    assert 0.84 < np.mean(held) < 0.96
+
+
+NOISE = 0.005
+
+
+def draw_losses(rng: np.random.Generator) -> dict[Candidate, float]:
+    """Additive losses of the published size, rough and measured with noise."""
+    width, sparsity = 0.09 * np.exp(0.6 * rng.standard_normal(2)) * [1.0, 0.7]
+    powers, interaction = rng.uniform([0.8, 1.5], [1.8, 4.5]), rng.uniform(0.0, 0.06)
+    error = NOISE * rng.standard_normal()
+
+    def loss(candidate: Candidate) -> float:
+        x = math.log(candidate.num_instances) / math.log(10.0)
+        c = math.log(1.0 - candidate.sparsity) / math.log(0.05)
+        smooth = width * x ** powers[0] + sparsity * c ** powers[1] + interaction * x * c
+        return float(smooth + math.hypot(NOISE, 0.0025) * rng.standard_normal() + error)
+
+    return {candidate: loss(candidate) for candidate in GRID}
 
 
 def test_a_collapse_says_little_about_small_losses() -> None:

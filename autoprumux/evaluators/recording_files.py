@@ -1,0 +1,240 @@
+"""Recordings as files that show in a diff what changed.
+
+`NAME.csv` has one row per (N, s, seed), so a new trial is one new line; `NAME.json` holds what is
+true of all rows: recipe, commands, versions, hardware, data fingerprint and date. The header is
+JSON because the standard library reads and writes it.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from autoprumux.errors import StorageError, UsageError
+from autoprumux.evaluators.recording import RecordedTrial, Recording
+from autoprumux.records import (
+    Candidate,
+    Failure,
+    Measurement,
+    PhaseRecord,
+    Structure,
+    Throughput,
+)
+
+FORMAT = 1
+"""Version of the two files; a reader refuses any other."""
+
+_Record = TypeVar("_Record")
+Row = dict[str, str]
+
+
+def save_recording(recording: Recording, directory: Path) -> tuple[Path, Path]:
+    """Write the header and the rows of a recording, and yield their paths.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    header = {"format": FORMAT} | asdict(recording)
+    del header["name"], header["trials"]
+    header_file = directory / f"{recording.name}.json"
+    rows_file = directory / f"{recording.name}.csv"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(header, indent=2, allow_nan=False) + "\n"
+        header_file.write_text(text, encoding="utf-8")
+        rows_file.write_text(_to_csv(recording.trials), encoding="utf-8", newline="")
+    except OSError as error:
+        raise StorageError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    return header_file, rows_file
+
+
+def load_recording(name_or_path: str) -> Recording:
+    """Read a recording that ships with the package by its name, or another one by a path.
+
+    Args:
+        name_or_path: `NAME`, or the path of either file (recognised by `.csv` or `.json`).
+
+    Raises:
+        UsageError: If there is none of this name, or a file cannot be read or understood.
+    """
+    place, name = _find(name_or_path)
+    header = _read_header(place.joinpath(f"{name}.json"))
+    rows_file = place.joinpath(f"{name}.csv")
+    lines = csv.DictReader(io.StringIO(_read_text(rows_file)))
+    trials = [_parse_row(row, f"{rows_file.name}, line {lines.line_num}") for row in lines]
+    _require_one_row_each(trials, rows_file.name)
+    return Recording(
+        name=name,
+        task=header["task"],
+        data_fingerprint=header["data_fingerprint"],
+        trainer=header["trainer"],
+        commands=tuple(header["commands"]),
+        environment={key: tuple(values) for key, values in header["environment"].items()},
+        recorded=header["recorded"],
+        trials=tuple(trials),
+    )
+
+
+def _find(name_or_path: str) -> tuple[Traversable, str]:
+    path = Path(name_or_path)
+    if path.suffix in (".csv", ".json"):
+        return path.parent, path.stem
+    shipped = resources.files("studies").joinpath("recorded")
+    names = sorted(f.name[:-4] for f in shipped.iterdir() if f.name.endswith(".csv"))
+    if name_or_path not in names:
+        known = f"there are {', '.join(names)}" if names else "none ships with this version"
+        raise UsageError(
+            f"`--recorded` {name_or_path!r} is unknown; {known}, or give the path of a .csv file."
+        )
+    return shipped, name_or_path
+
+
+def _read_text(file: Traversable) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{file} cannot be read: {reason}.") from error
+
+
+def _read_header(file: Traversable) -> dict[str, Any]:
+    try:
+        header = json.loads(_read_text(file))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{file} is not valid JSON: {error}.") from error
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        raise UsageError(f"{file}: `format` must be {FORMAT}, got {found!r}.")
+    wanted = [f.name for f in fields(Recording) if f.name not in ("name", "trials")]
+    missing = [key for key in wanted if key not in header]
+    if missing:
+        raise UsageError(f"{file}: `{missing[0]}` is missing.")
+    return dict(header)
+
+
+def _require_one_row_each(trials: Iterable[RecordedTrial], label: str) -> None:
+    seen = set()
+    for trial in trials:
+        if (trial.candidate, trial.seed) in seen:
+            raise UsageError(f"{label}: {trial.candidate} seed {trial.seed} occurs twice.")
+        seen.add((trial.candidate, trial.seed))
+
+
+_NUMBERS = ("accuracy", "accuracy_std", "num_examples", "num_compositions")
+_COLUMNS = (
+    *("num_instances", "sparsity", "seed", "training_seed", *_NUMBERS, "sparsity_achieved"),
+    *(field.name for field in fields(Throughput)),
+    *("phases", "measuring_s"),
+    *(field.name for field in fields(Structure)),
+    *(field.name for field in fields(Failure)),
+)
+
+
+def _to_csv(trials: Iterable[RecordedTrial]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_to_row, trials))
+    return text.getvalue()
+
+
+def _to_row(trial: RecordedTrial) -> dict[str, object]:
+    candidate, measurement = trial.candidate, trial.measurement
+    row: dict[str, object] = {
+        "num_instances": candidate.num_instances,
+        "sparsity": candidate.sparsity,
+        "seed": trial.seed,
+    }
+    if trial.failure is not None:
+        row |= asdict(trial.failure)
+    if measurement is not None:
+        trained_s = sum(p.duration_s for p in measurement.phases if not p.is_cached)
+        row |= {name: getattr(measurement, name) for name in _NUMBERS}
+        row |= {"sparsity_achieved": measurement.sparsity, "training_seed": measurement.seed}
+        row |= asdict(measurement.throughput) | asdict(measurement.structure)
+        row["measuring_s"] = max(0.0, measurement.duration_s - trained_s)
+        row["phases"] = tuple(map(_phase_to_text, measurement.phases))
+    return {key: _to_cell(value) for key, value in row.items()}
+
+
+def _phase_to_text(phase: PhaseRecord) -> str:
+    """Yield `NAME:UPDATES:SECONDS:MIB`; a trial may have two phases of the same name."""
+    return f"{phase.name}:{phase.num_updates}:{phase.duration_s}:{phase.memory_mib}"
+
+
+def _to_cell(value: object) -> object:
+    if isinstance(value, tuple):
+        return " ".join(str(item) for item in value)
+    return "" if value is None else value
+
+
+def _parse_row(row: Row, label: str) -> RecordedTrial:
+    """Yield the trial of a line; phases count as trained, not as taken from a cache."""
+    try:
+        candidate = Candidate(int(row["num_instances"]), float(row["sparsity"]))
+        seed = int(row["seed"])
+        if row["cause"]:
+            failure = _parse(Failure, row)
+            return RecordedTrial(candidate=candidate, seed=seed, failure=failure)
+        measurement = _parse_measurement(row)
+    except KeyError as error:
+        raise UsageError(f"{label}: column `{error.args[0]}` is missing.") from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{label}: {error}.") from error
+    return RecordedTrial(candidate=candidate, seed=seed, measurement=measurement)
+
+
+def _parse_measurement(row: Row) -> Measurement:
+    phases = tuple(map(_parse_phase, row["phases"].split()))
+    return Measurement(
+        accuracy=_finite(row["accuracy"]),
+        accuracy_std=_finite(row["accuracy_std"]),
+        num_examples=int(row["num_examples"]),
+        num_compositions=int(row["num_compositions"]),
+        correctness=b"",
+        throughput=_parse(Throughput, row),
+        sparsity=_finite(row["sparsity_achieved"]),
+        structure=_parse(Structure, row),
+        phases=phases,
+        duration_s=_finite(row["measuring_s"]) + sum(phase.duration_s for phase in phases),
+        checkpoint="",
+        seed=int(row["training_seed"]),
+    )
+
+
+def _parse_phase(text: str) -> PhaseRecord:
+    name, num_updates, duration_s, memory_mib = text.split(":")
+    return PhaseRecord(
+        name=name,
+        num_updates=int(num_updates),
+        duration_s=_finite(duration_s),
+        memory_mib=_finite(memory_mib),
+        is_cached=False,
+    )
+
+
+def _parse(record: type[_Record], row: Row) -> _Record:
+    hints = get_type_hints(record)
+    return record(**{name: _PARSERS[hint](row[name]) for name, hint in hints.items()})
+
+
+def _finite(cell: str) -> float:
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"numbers must be finite, got {cell}")
+    return number
+
+
+_PARSERS: Mapping[Any, Callable[[str], object]] = {
+    int: int,
+    float: _finite,
+    str: str,
+    tuple[int, ...]: lambda cell: tuple(int(part) for part in cell.split()),
+    float | None: lambda cell: _finite(cell) if cell else None,
+}

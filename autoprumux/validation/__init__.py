@@ -1,0 +1,1 @@
+"""Predictions of the surrogates against what a study measured."""

@@ -1,0 +1,110 @@
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from autoprumux.config import config_hash
+from autoprumux.errors import NoBaselineError, StudyMismatchError
+from autoprumux.evaluators.recording import record_studies
+from autoprumux.records import Candidate
+from autoprumux.study_files import Override, load_study, parse_setting
+
+
+def record(*studies, name=""):
+    return record_studies(studies, name=name, recorded="2026-11-23")
+
+
+def test_every_candidate_and_seed_is_recorded_once(make_recorded_study):
+    studies = [make_recorded_study(seed=0), make_recorded_study(seed=1)]
+
+    recording = record(*studies)
+
+    assert recording.name == "qnli-builtin-builtin"
+    assert recording.seeds == (0, 1)
+    assert len(recording.trials) == 18
+    assert recording.candidates == tuple(t.candidate for t in studies[0].trials)
+
+
+def test_a_grid_trained_in_parts_becomes_one_recording(make_recorded_study):
+    whole = make_recorded_study()
+    parts = [make_recorded_study(widths=(1, 2)), make_recorded_study(widths=(1, 5))]
+
+    assert record(*parts).trials == record(whole).trials
+
+
+def test_a_running_trial_is_left_out(make_recorded_study):
+    study = make_recorded_study()
+    last = replace(study.trials[-1], state="running", failure=None)
+
+    recording = record(replace(study, trials=(*study.trials[:-1], last)))
+
+    assert last.candidate not in recording.candidates
+
+
+def test_the_environment_keeps_what_differs_between_trials(make_recorded_study):
+    recording = record(make_recorded_study(seed=0), make_recorded_study(seed=1))
+
+    assert recording.environment == {"device": ("cpu",), "seed": ("0", "1")}
+
+
+def test_the_command_makes_the_study_again(make_recorded_study):
+    study = make_recorded_study(seed=7)
+
+    (command,) = record(study).commands
+
+    words = shlex.split(command)
+    assert words[:6] == ["autoprumux", "search", "--task", "qnli", "--study", "qnli-seed7"]
+    settings = [parse_setting(text) for text in words[6:] if text != "--set"]
+    again = load_study("embedded", [*settings, Override("name", "qnli-seed7", "--study")])
+    assert config_hash(again) == study.config_hash
+    assert again.search.budgets == study.budgets
+
+
+def test_folders_of_the_recording_machine_are_left_out(make_recorded_study):
+    study = make_recorded_study()
+    trainer = {**study.config["trainer"], "data": {"source": "/home/me/data/SST-2"}}
+
+    recording = record(replace(study, config={**study.config, "trainer": trainer}))
+
+    assert recording.name == "qnli-sst-2-builtin"
+    assert recording.trainer["data"] == {"source": "SST-2"}
+    assert "/home/me" not in " ".join(recording.commands)
+
+
+def test_a_study_without_a_baseline_is_refused(make_recorded_study):
+    study = make_recorded_study()
+
+    with pytest.raises(NoBaselineError, match=r"`qnli-seed0` has no measured dense baseline"):
+        record(replace(study, trials=study.trials[1:]))
+
+
+def test_studies_on_other_examples_are_refused(make_recorded_study):
+    other = replace(make_recorded_study(seed=1), data_fingerprint="builtin:qnli:4567")
+
+    with pytest.raises(StudyMismatchError, match=r"other examples \(builtin:qnli:0123 and .*4567"):
+        record(make_recorded_study(), other)
+
+
+def test_studies_of_another_recipe_are_refused(make_recorded_study):
+    study = make_recorded_study(seed=1)
+    trainer = {**study.config["trainer"], "precision": "bfloat16"}
+    other = replace(study, config={**study.config, "trainer": trainer})
+
+    with pytest.raises(
+        StudyMismatchError, match=r"`trainer.precision` \('float32' and 'bfloat16'\)"
+    ):
+        record(make_recorded_study(), other)
+
+
+def test_one_seed_of_a_recording_is_a_study(make_recorded_study):
+    first, second = make_recorded_study(seed=0), make_recorded_study(seed=1)
+
+    study = record(first, second).as_study(1)
+
+    assert study.seed == 1
+    assert study.config["search"] == {"widths": [1, 2, 5], "sparsities": [0.0, 0.6, 0.9]}
+    assert study.measured.keys() == second.measured.keys()
+    accuracies = {c: m.accuracy for c, m in study.measured.items()}
+    assert accuracies == {c: m.accuracy for c, m in second.measured.items()}
+    assert accuracies != {c: m.accuracy for c, m in first.measured.items()}
+    assert [t.candidate for t in study.trials if t.failure] == [Candidate(5, 0.9)]

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+
+from autoprumux.errors import NoBaselineError, TooFewTrialsError
+from autoprumux.validation.study import validate_study
+
+ROW = {(2, s): (0.89, 3.0) for s in (0.6, 0.7, 0.8)}
+
+
+def test_the_smallest_study_has_both_tables(make_validated_study):
+    validation = validate_study(make_validated_study(ROW))
+
+    assert validation.num_fitted == 4
+    assert {row.num_points for row in validation.errors} == {3}
+    assert {row.points for row in validation.errors} == {"left out"}
+    assert [row.points for row in validation.hits] == ["all"] * 3
+
+
+def test_unseen_points_are_told_apart(make_validated_study):
+    validation = validate_study(make_validated_study(ROW | {(2, 0.65): (0.89, 3.0)}))
+
+    assert validation.num_fitted == 4
+    assert {(row.points, row.num_points) for row in validation.errors} == {
+        ("left out", 3),
+        ("unseen", 1),
+    }
+    assert [row.points for row in validation.hits] == ["all"] * 3 + ["unseen"] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [
+        ({}, 0),
+        ({(2, 0.6): (0.9, 2.0), (2, 0.7): (0.9, 2.0), (5, 0.6): (0.8, 4.0)}, 2),
+        ({(2, 0.6): (0.9, 2.0), (2, 0.7): (0.9, 2.0), (2, 0.75): (0.9, 2.0)}, 2),
+        ({(1, s): (0.9, 2.0) for s in (0.6, 0.7, 0.8)}, 0),
+        ({(n, 0.0): (0.9, 2.0) for n in (2, 5, 10)}, 0),
+    ],
+)
+def test_a_study_that_is_too_small_is_refused(make_validated_study, values, longest):
+    with pytest.raises(TooFewTrialsError, match=rf"`qnli-embedded` .* the fullest has {longest}"):
+        validate_study(make_validated_study(values))
+
+
+def test_a_study_without_a_baseline_is_refused(make_validated_study):
+    study = make_validated_study(ROW)
+
+    with pytest.raises(NoBaselineError, match="`qnli-embedded` has no measured dense baseline"):
+        validate_study(replace(study, trials=study.trials[1:]))
+
+
+def test_the_table_is_that_of_qqp_on_the_same_device(make_validated_study):
+    study = make_validated_study(ROW)
+    others = [
+        make_validated_study(ROW, task="sst2", name="sst2"),
+        make_validated_study(ROW, task="qqp", name="qqp"),
+    ]
+
+    assert validate_study(study, [study, *others]).table_of == "qqp"
+    assert validate_study(study, [study, others[0]]).table_of == "sst2"
+    assert validate_study(study, [study]).table_of == study.name
+
+
+def test_speeds_of_another_device_are_no_table(make_validated_study):
+    study = make_validated_study(ROW)
+    other = make_validated_study(ROW, task="qqp", name="qqp")
+    trials = []
+    for trial in other.trials:
+        speed = replace(trial.measurement.throughput, device="cuda")
+        trials.append(replace(trial, measurement=replace(trial.measurement, throughput=speed)))
+
+    validation = validate_study(study, [study, replace(other, trials=tuple(trials))])
+
+    assert validation.table_of == study.name
+
+
+def test_failures_are_counted(demo_study, make_validated_study):
+    study = make_validated_study(ROW)
+    failed = replace(demo_study.trials[-1], number=99)
+
+    assert validate_study(replace(study, trials=(*study.trials, failed))).num_failed == 1
