@@ -1,0 +1,95 @@
+"""The examples of docs/checkpoints.md, run on tiny models with the names that the page uses."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaModel,
+)
+from transformers.utils import logging
+
+from trainers.models.checkpoints import load_model, save_model
+from trainers.models.muxed_bert import MuxedBert
+from trainers.models.shape import MuxedBertShape
+from trainers.special_tokens import BERT_TOKENS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 34,
+}
+
+
+def run(name: str) -> None:
+    found = re.search(rf"<!-- run: {name} -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+    assert found, f"the page has no block {name}"
+    exec(compile(found[1], f"docs/checkpoints.md: {name}", "exec"), {})
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+
+
+def make_tokenizer() -> Tokenizer:
+    words = [*BERT_TOKENS.as_tuple(), "a", "film", "it", "was", "no"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(BERT_TOKENS.as_tuple()))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+def test_the_example_for_transformers_classifies_each_text(capsys):
+    shape = MuxedBertShape(
+        vocab_size=50,
+        hidden_size=16,
+        dense_hidden_size=16,
+        head_size=8,
+        head_counts=(2,),
+        feedforward_sizes=(32,),
+        dense_num_heads=2,
+        dense_feedforward_size=32,
+        max_positions=32,
+        num_instances=2,
+        labels=("bad", "good"),
+    )
+    save_model(MuxedBert(shape), Path("model"), make_tokenizer())
+
+    run("transformers")
+
+    assert len(re.findall(r"'label': '(?:bad|good)'", capsys.readouterr().out)) == 3
+
+
+def test_the_example_for_an_encoder_widens_it(capsys):
+    RobertaModel(RobertaConfig(**SIZES, type_vocab_size=1)).save_pretrained("roberta")
+
+    run("encoder")
+
+    assert capsys.readouterr().out == "5 32\n"
+
+
+def test_the_example_for_published_weights_converts_them(capsys):
+    config = BertConfig(**SIZES, num_labels=3)
+    theirs = BertForSequenceClassification(config).eval()
+    config.save_pretrained("published")
+    torch.save(theirs.state_dict(), "published/pytorch_model.bin")
+
+    run("published")
+
+    assert capsys.readouterr().out == "1 0.0\n"
+    weight = load_model(Path("converted")).sequence_head.output.weight
+    assert torch.equal(weight, theirs.classifier.weight)
