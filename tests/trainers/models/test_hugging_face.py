@@ -110,6 +110,7 @@ def test_a_model_saved_by_transformers_comes_back_on_both_sides(
         {"multiplexer": "learned_hadamard"},
         {"multiplexer": "contextual"},
         {"demux_norm": "published", "num_demux_layers": 3},
+        {"demultiplexer": "index_prefix"},
     ],
 )
 def test_every_way_to_multiplex_is_loaded_and_as_trainable_as_before(

@@ -231,11 +231,32 @@ def test_pretrained_weights_for_two_instances_start_a_training(make_groups, tmp_
     torch.testing.assert_close(found[:, :, 1], a, atol=1e-5, rtol=1e-5)
 
 
-def test_a_training_with_other_layer_norms_is_refused_published_weights(tmp_path):
-    write_published(published_weights(2, depth=2), tmp_path)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"num_demux_layers": 3}, r"`model\.demux_norm` is 'all'.*'published'"),
+        ({"demux_norm": "published"}, r"`model\.num_demux_layers` is 2.* 3"),
+        ({"multiplexer": "contextual"}, r"`model\.multiplexer` is 'contextual'.*'gaussian_had"),
+        ({"demultiplexer": "index_prefix"}, r"`model\.demultiplexer` is 'index_prefix'.*'rsa'"),
+    ],
+)
+def test_a_training_that_multiplexes_otherwise_is_refused(tmp_path, words, message):
+    write_published(published_weights(2), tmp_path)
 
-    with pytest.raises(CheckpointError, match=r"`model\.demux_norm` is 'all'.*'published'"):
-        load_source(ModelConfig(source=str(tmp_path)), 2)
+    with pytest.raises(CheckpointError, match=message):
+        load_source(ModelConfig(source=str(tmp_path), **words), 2)
+
+
+def test_the_published_keys_can_be_trained_further(tmp_path):
+    weights = published_weights(2)
+    write_published(weights, tmp_path)
+    words = {"demux_norm": "published", "num_demux_layers": 3, "multiplexer": "learned_hadamard"}
+
+    model = load_source(ModelConfig(source=str(tmp_path), **words), 2)
+
+    keys = model.embeddings.mux.keys
+    assert keys.requires_grad
+    assert torch.equal(keys, weights["instance_embedding"])
 
 
 @pytest.mark.parametrize("num_instances", [1, 2])
