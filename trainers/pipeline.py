@@ -63,13 +63,14 @@ class Trainer:
             CheckpointError: If weights or tokenizer are missing.
         """
         resolve_device(self.config.device)
+        splits = self.context.splits  # wrong data before wrong weights: it is read first
         source_fingerprint(self.config.model, 1)
         _ = self.context.train  # tokenises, so that a wrong tokenizer shows now
         model = load_source(self.config.model, 1)
         _check_fit(self.context, model)
         for sparsity in sparsities:
             _check_gates(self.config.prune, model, sparsity)
-        return self.context.splits.fingerprint
+        return splits.fingerprint
 
     def cached_widths(self) -> frozenset[int]:
         """Yield the widths whose fine-tuned model is in the cache."""

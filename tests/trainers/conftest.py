@@ -265,25 +265,25 @@ def train() -> Callable[..., TrainerResult]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory) -> Path:
-    """Phase cache that tests which train nothing of their own share."""
+    """Phase cache that the tests of a module share."""
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def events() -> list[tuple[str, float, int]]:
     """What the training of (2, 0.6) reported."""
     return []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pruned(train, config, cache_dir, events):
     """Result of (2, 0.6), the first candidate in its cache."""
     return train(config, cache_dir, 2, 0.6, report=lambda *event: events.append(event))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def baseline(train, config, cache_dir, pruned):
     """Result of (1, 0), trained after (2, 0.6)."""
     return train(config, cache_dir, 1, 0.0)

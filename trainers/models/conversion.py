@@ -59,6 +59,8 @@ def convert(
         shape = replace(
             shape,
             num_instances=num_instances,
+            multiplexer="gaussian_hadamard",
+            demultiplexer="rsa",
             embed_mode="two_pass",
             mask_mode="none",
             demux_norm="published",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainers.config import ModelConfig
 from trainers.models.checkpoints import load_model, save_model
 from trainers.models.compaction import compact
-from trainers.models.masks import masks_to, open_masks, remaining_parameters
+from trainers.models.masks import masks_to, open_masks, weight_count
 from trainers.models.muxed_bert import Batch
 from trainers.models.sources import load_source
 from trainers.models.widening import widen, with_multiplexing
@@ -66,7 +66,8 @@ def test_compacted_model_equals_the_masked_one(
         intermediate=(masks.intermediate != 0).double(),
         feedforward_layers=(~masks.skips_feedforward).double(),
     )
-    assert encoder_weights(small) == int(remaining_parameters(survivors, 8))
+    count = weight_count(model.shape, "weights")
+    assert encoder_weights(small) == int(count.remaining(survivors))
 
 
 @pytest.mark.parametrize("num_instances", [1, 2, 5])
