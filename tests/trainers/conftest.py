@@ -62,7 +62,7 @@ VARIANTS = {
 """Ways to multiplex and demultiplex: changes to the default shape; a new one joins here."""
 
 
-@pytest.fixture(scope="session", params=VARIANTS.values(), ids=VARIANTS)
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
 def variant(request) -> dict[str, str]:
     """Changes that make one way to multiplex of the default shape."""
     return request.param

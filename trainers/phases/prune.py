@@ -150,7 +150,7 @@ class PruneProgram:
                 logits, teacher_logits, weights.temperature
             )
             if weights.layer_distill_weight > 0:
-                mask = batch.attention_mask.any(dim=1)
+                mask = self.model.attended(batch)
                 aligned = self._layer_distillation(step, states, teacher_states, masks, mask)
                 loss = loss + weights.layer_distill_weight * aligned
             if weights.label_weight > 0:
