@@ -274,7 +274,7 @@ def test_a_changed_recipe_is_refused_and_the_change_named():
     result = run([*FINISHED, "--set", "trainer.finetune.num_updates=300"])
 
     assert result.exit_code == 1
-    assert "`trainer.finetune.num_updates`: stored 400, now 300" in result.stderr
+    assert "`trainer.finetune.num_updates`: stored 600, now 300" in result.stderr
 
 
 @pytest.mark.usefixtures("finished")

@@ -81,7 +81,7 @@ def test_caps_and_questions_leave_the_recipe_alone(setting):
     [
         (
             "trainer.finetune.num_updates=300",
-            "`trainer.finetune.num_updates`: stored 400, now 300",
+            "`trainer.finetune.num_updates`: stored 600, now 300",
         ),
         ("search.seed=3", "`search.seed`: stored 0, now 3"),
         ("search.widths=[1, 2]", "`search.widths`: stored [1, 2, 5, 10], now [1, 2]"),
