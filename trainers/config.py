@@ -96,7 +96,7 @@ class ModelConfig:
     """Where the weights come from and how sequences are multiplexed; see docs/models.md."""
 
     source: str = BUILTIN
-    """`builtin`, a directory, or a Hugging Face id of the BERT family."""
+    """`builtin`, a directory, or a Hugging Face id; docs/checkpoints.md lists the families."""
     multiplexer: MultiplexerName = "gaussian_hadamard"
     """`gaussian_hadamard` scales each instance by a fixed random key and averages (DataMUX);
     `learned_hadamard` trains these keys; `contextual` attends within each sequence and across the
