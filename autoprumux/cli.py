@@ -252,21 +252,24 @@ def search(
     print(_to_json(outcome_to_dict(outcome)) if as_json else format_outcome(outcome, storage))
 
 
+StoredTask = Annotated[str | None, typer.Option(metavar="NAME", help="Newest study of this task.")]
+StoredBudgets = Annotated[
+    str | None,
+    typer.Option(
+        metavar="B|A,B|A:B:STEP",
+        help="Largest accuracy losses in percentage points.  [default: the study's]",
+    ),
+]
+StudyName = Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")]
+
+
 @app.command(epilog=QUERY_EPILOG)
 @_in_one_sentence
 def query(
     *,
-    task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Newest study of this task.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B|A,B|A:B:STEP",
-            help="Largest accuracy losses in percentage points.  [default: the study's]",
-        ),
-    ] = None,
-    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    task: StoredTask = None,
+    budget: StoredBudgets = None,
+    study: StudyName = None,
     storage: Storage = DEFAULT_STORAGE,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -289,17 +292,9 @@ def query(
 @_in_one_sentence
 def report(
     *,
-    task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Newest study of this task.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B|A,B|A:B:STEP",
-            help="Budgets to answer, in percentage points.  [default: the study's]",
-        ),
-    ] = None,
-    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    task: StoredTask = None,
+    budget: StoredBudgets = None,
+    study: StudyName = None,
     storage: Storage = DEFAULT_STORAGE,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
     png: Annotated[
@@ -373,7 +368,7 @@ Recorded = Annotated[
 def validate(
     *,
     task: Annotated[str | None, typer.Option(metavar="NAME", help="Studies of this task.")] = None,
-    study: Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")] = None,
+    study: StudyName = None,
     storage: Storage = DEFAULT_STORAGE,
     recorded: Recorded = None,
     as_json: Json = False,
