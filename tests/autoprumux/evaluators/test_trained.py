@@ -28,6 +28,12 @@ def all_subclasses(kind):
     return {kind}.union(*(all_subclasses(sub) for sub in kind.__subclasses__()))
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """What trains by mistake leaves nothing in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 def own_errors():
     found = all_subclasses(TrainerError) - {TrainerError}
     return sorted(
