@@ -1,19 +1,22 @@
 """Search, performance models, storage and answers of Auto-PruMUX.
 
-The public functions are loaded on first use. They are not called `search` and `query`, because
-those are the names of a subpackage and of a module here.
+The public functions are loaded on first use. `search_task` is not called `search`, because that is
+the name of a subpackage.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoprumux.api import query_task, search_task
+    from autoprumux.api.search import search_task
+    from autoprumux.api.stored import query
 
-__all__ = ["query_task", "search_task"]
+__all__ = ["query", "search_task"]
+
+_MODULES = {"query": "autoprumux.api.stored", "search_task": "autoprumux.api.search"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("autoprumux.api"), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """`python -m autoprumux`."""
 
-from autoprumux.cli import main
+from autoprumux.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,8 +5,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from autoprumux.answers import (
+    BudgetAnswer,
+    Interval,
+    MeasuredModel,
+    PredictedModel,
+    candidate_grid,
+)
 from autoprumux.config import DEFAULT_STORAGE
-from autoprumux.query import BudgetAnswer, Interval, MeasuredModel, PredictedModel, candidate_grid
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_duration, format_points
 

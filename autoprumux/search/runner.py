@@ -12,6 +12,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from autoprumux.answers import BudgetAnswer, answer_budgets
 from autoprumux.config import (
     SearchConfig,
     StudyConfig,
@@ -21,7 +22,6 @@ from autoprumux.config import (
 )
 from autoprumux.errors import NoBaselineError, StudyMismatchError, UnknownStudyError
 from autoprumux.evaluators.base import Evaluator
-from autoprumux.query import BudgetAnswer, answer_budgets
 from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import Proposal, chance_to_beat
 from autoprumux.search.claims import StoredClaims

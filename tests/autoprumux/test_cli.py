@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
-from autoprumux.cli import app
+from autoprumux.cli.main import app
 from autoprumux.errors import InputError
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
 
@@ -110,7 +110,7 @@ def assert_refused(result, message: str, exit_code: int) -> None:
 
 def test_the_command_line_loads_no_heavy_library():
     heavy = "{'torch', 'transformers', 'datasets', 'optuna', 'pandas', 'scipy', 'sqlalchemy'}"
-    code = f"import sys, autoprumux.cli; print({heavy} & set(sys.modules))"
+    code = f"import sys, autoprumux.cli.main; print({heavy} & set(sys.modules))"
 
     found = run_python(code)
 
@@ -293,7 +293,7 @@ def test_a_query_answers_every_budget_of_a_range():
 def test_a_query_needs_neither_torch_nor_optuna():
     code = (
         "import sys\n"
-        "from autoprumux.cli import app\n"
+        "from autoprumux.cli.main import app\n"
         f"app({QUERY!r}, standalone_mode=False)\n"
         "print({'torch', 'transformers', 'datasets', 'optuna'} & set(sys.modules))\n"
     )
@@ -442,7 +442,7 @@ def test_a_study_that_is_not_there_is_not_validated():
 def test_a_validation_needs_neither_torch_nor_optuna(recorded_grid):
     code = (
         "import sys\n"
-        "from autoprumux.cli import app\n"
+        "from autoprumux.cli.main import app\n"
         f"app(['validate', '--recorded', {str(recorded_grid)!r}], standalone_mode=False)\n"
         "print({'torch', 'transformers', 'datasets', 'optuna'} & set(sys.modules))\n"
     )

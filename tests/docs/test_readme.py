@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import autoprumux
-from autoprumux.cli import app
+from autoprumux.cli.main import app
 from autoprumux.study_files import load_study
 
 ROOT = Path(__file__).parents[2]

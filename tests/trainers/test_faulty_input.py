@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 
-from autoprumux.cli import app
+from autoprumux.cli.main import app
 
 TASK = """
 name = "mood"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autoprumux.query import BudgetAnswer, Interval, answer_budgets
+from autoprumux.answers import BudgetAnswer, Interval, answer_budgets
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.page import theme
 

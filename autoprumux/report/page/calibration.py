@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autoprumux.query import Interval, loss_interval, speedup_interval
+from autoprumux.answers import Interval, loss_interval, speedup_interval
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.report.page import theme
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autoprumux.query import pareto_front
+from autoprumux.answers import pareto_front
 from autoprumux.records import HistoryPoint, PhaseRecord, StudyRecord, TrialRecord
 from autoprumux.report.page import theme
 

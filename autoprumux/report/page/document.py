@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autoprumux.query import BudgetAnswer, MeasuredModel, candidate_grid
+from autoprumux.answers import BudgetAnswer, MeasuredModel, candidate_grid
 from autoprumux.records import Measurement, StudyRecord
 from autoprumux.report.answers import is_builtin
 from autoprumux.report.page import provenance

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autoprumux.query import MeasuredModel, measured_models, pareto_front
+from autoprumux.answers import MeasuredModel, measured_models, pareto_front
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.report.page import theme
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autoprumux.query import (
+from autoprumux.answers import (
     Interval,
     MeasuredModel,
     candidate_grid,

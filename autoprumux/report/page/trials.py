@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoprumux.query import MeasuredModel, measured_models
+from autoprumux.answers import MeasuredModel, measured_models
 from autoprumux.records import StudyRecord, TrialRecord
 
 

@@ -233,7 +233,7 @@ def read_page() -> Callable[[Path], Page]:
 @pytest.fixture(scope="session")
 def page(study: StoredStudy, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page about `study`."""
-    from autoprumux.api import report_task
+    from autoprumux.api.stored import report_task
 
     path = tmp_path_factory.mktemp("page") / "report.html"
     report_task(storage=study.url, out=path)

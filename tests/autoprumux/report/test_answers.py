@@ -3,7 +3,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from autoprumux.query import BudgetAnswer, answer_budgets
+from autoprumux.answers import BudgetAnswer, answer_budgets
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.answers import (
     answers_to_rows,

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from autoprumux.config import study_to_dict
-from autoprumux.query import (
+from autoprumux.answers import (
     answer_budgets,
     candidate_grid,
     loss_interval,
     measured_models,
     speedup_interval,
 )
+from autoprumux.config import study_to_dict
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.page import provenance
 from autoprumux.report.page.calibration import calibration_info
@@ -409,7 +409,7 @@ def test_the_commands_name_the_study_and_its_database(study, page):
 
 
 def test_a_password_reaches_no_page(study, tmp_path, monkeypatch):
-    from autoprumux.api import report_task
+    from autoprumux.api.stored import report_task
 
     masked = "postgresql://me:***@host/db"
     opened = replace(open_database(study.url), url=masked)

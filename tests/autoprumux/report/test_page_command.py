@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from autoprumux.cli import app
+from autoprumux.cli.main import app
 from autoprumux.records import Candidate
 from autoprumux.report.page.document import render_page
 from autoprumux.report.page.front import front_info, series_of
@@ -197,7 +197,7 @@ def test_a_package_that_is_not_installed_is_one_sentence(
 
 def test_a_report_loads_no_torch(study):
     code = (
-        "import sys; from pathlib import Path; from autoprumux.api import report_task\n"
+        "import sys; from pathlib import Path; from autoprumux.api.stored import report_task\n"
         f"report_task(storage={study.url!r}, out=Path('r.html'), png=Path('f.png'))\n"
         "print({'torch', 'transformers', 'datasets', 'optuna'} & set(sys.modules))"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoprumux.query import answer_budgets, pareto_front
+from autoprumux.answers import answer_budgets, pareto_front
 from autoprumux.records import Candidate, Choice, Measurement, StudyRecord
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprumux.errors import NoBaselineError, StorageError, TrialError
-from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
-from autoprumux.query import (
+from autoprumux.answers import (
     answer_budgets,
     candidate_grid,
     pareto_front,
     rank_predicted,
 )
+from autoprumux.errors import NoBaselineError, StorageError, TrialError
+from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
 from autoprumux.surrogates.performance import PerformancePrediction
 
@@ -381,7 +381,7 @@ def test_importing_the_query_is_quick_and_loads_no_heavy_library() -> None:
     script = (
         "import sys, time, numpy\n"
         "start = time.process_time()\n"
-        "import autoprumux.query\n"
+        "import autoprumux.answers\n"
         "spent = time.process_time() - start\n"
         "heavy = {'torch', 'optuna', 'scipy', 'pandas', 'sklearn', 'transformers', 'sqlalchemy'}\n"
         "print(sorted(heavy & sys.modules.keys()), spent < 0.15, spent)\n"

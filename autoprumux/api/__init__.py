@@ -1,0 +1,1 @@
+"""The use cases as functions, for Python users and for the command line alike."""

@@ -1,0 +1,147 @@
+"""Recordings of studies: written, validated, replayed.
+
+Heavy libraries are imported inside the functions, so that importing this module costs nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprumux.api.stored import load_all_stored, load_stored
+from autoprumux.config import DEFAULT_STORAGE, SearchConfig, parse_budgets
+from autoprumux.errors import NoBaselineError, TooFewTrialsError, UnknownStudyError, UsageError
+
+if TYPE_CHECKING:
+    from autoprumux.records import StudyRecord
+    from autoprumux.validation.study import Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationOutcome:
+    """How good the surrogates are on the studies asked for."""
+
+    validations: "tuple[Validation, ...]"
+    left_out: tuple[str, ...]
+    """Per study that is too small: the sentence that says so."""
+
+
+def export_recorded(
+    studies: Sequence[str],
+    directory: Path,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    name: str = "",
+) -> tuple[Path, Path]:
+    """Write the finished trials of studies as one recording, and yield its header and its rows.
+
+    Args:
+        studies: Names in the database; they may differ in seed and grid only.
+        directory: Gets `NAME.json` and `NAME.csv`.
+        storage: Database URL.
+        name: Name of the recording; empty means `TASK-DATA-MODEL`.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from datetime import UTC, datetime
+
+    from autoprumux.evaluators.recording import record_studies
+    from autoprumux.evaluators.recording_files import save_recording
+
+    records = [load_stored(storage, name=study) for study in studies]
+    today = datetime.now(UTC).date().isoformat()
+    return save_recording(record_studies(records, name=name, recorded=today), directory)
+
+
+def validate_studies(
+    *,
+    study: str | None = None,
+    task: str | None = None,
+    storage: str = DEFAULT_STORAGE,
+    recorded: Sequence[str] = (),
+) -> "ValidationOutcome":
+    """Compare what the surrogates predict with what studies measured.
+
+    Args:
+        study: Validates the study of this name; a refusal is then an error.
+        task: Validates the studies of this task; None means all of the database.
+        storage: Database URL, unless recordings are given.
+        recorded: Names or files of recordings, each of whose seeds is validated as a study.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.validation.study import validate_study
+
+    studies = _recorded_studies(recorded) if recorded else load_all_stored(storage)
+    asked = [s for s in studies if study in (None, s.name) and task in (None, s.task)]
+    if not asked:
+        names = ", ".join(f"`{s.name}` (task `{s.task}`)" for s in studies) or "no studies"
+        raise UnknownStudyError(f"There is no such study to validate; there are {names}.")
+    validations, refusals = [], []
+    for record in asked:
+        try:
+            validations.append(validate_study(record, studies))
+        except (NoBaselineError, TooFewTrialsError) as error:
+            refusals.append(error)
+    if not validations:
+        raise refusals[0]
+    return ValidationOutcome(
+        validations=tuple(validations), left_out=tuple(str(error) for error in refusals)
+    )
+
+
+def replay_recorded(
+    recorded: str,
+    budget: str = "2",
+    *,
+    samplers: Sequence[str] = ("performance_model", "random", "grid", "tpe"),
+    num_seeds: int = 5,
+    max_trials: int | None = None,
+) -> list[dict[str, Any]]:
+    """Yield, per sampler, what its searches would have done on recorded trainings.
+
+    Args:
+        recorded: Name or file of a recording.
+        budget: Percentage points, see `search_task`.
+        samplers: Names of `autoprumux.search.replay.SAMPLERS`.
+        num_seeds: Searches per sampler, with the seeds 0, 1, ...
+        max_trials: Cap of a search; None means that of a study file that names none.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.evaluators.recorded import RecordedEvaluator
+    from autoprumux.evaluators.recording_files import load_recording
+    from autoprumux.search.replay import as_sampler, replay_search
+    from autoprumux.search.replay_summary import summarise
+    from autoprumux.search.space import SearchSpace
+
+    names = [as_sampler(name) for name in samplers]
+    if num_seeds < 1:
+        raise UsageError(f"`--seeds` must be at least 1, got {num_seeds}.")
+    search = SearchConfig(budgets=parse_budgets(budget))
+    if max_trials is not None:
+        search = replace(search, max_trials=max_trials)
+    recording = load_recording(recorded)
+    RecordedEvaluator(recording).check()
+    space = SearchSpace(recording.candidates)
+    return [
+        summarise(
+            [
+                replay_search(
+                    lambda: RecordedEvaluator(recording), space, replace(search, seed=seed), name
+                )
+                for seed in range(num_seeds)
+            ]
+        )
+        for name in names
+    ]
+
+
+def _recorded_studies(names: Sequence[str]) -> "list[StudyRecord]":
+    from autoprumux.evaluators.recording_files import load_recording
+
+    recordings = [load_recording(name) for name in names]
+    return [recording.as_study(seed) for recording in recordings for seed in recording.seeds]

@@ -1,0 +1,68 @@
+"""The command line as a whole: its commands, its version, its entry point."""
+
+from typing import Annotated
+
+import typer
+
+from autoprumux.cli.pretrain import PRETRAIN_EPILOG, pretrain
+from autoprumux.cli.query import QUERY_EPILOG, query
+from autoprumux.cli.recordings import (
+    RECORD_EPILOG,
+    REPLAY_EPILOG,
+    VALIDATE_EPILOG,
+    record,
+    replay,
+    validate,
+)
+from autoprumux.cli.report import REPORT_EPILOG, report
+from autoprumux.cli.search import SEARCH_EPILOG, search
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+COMMANDS = (
+    (search, SEARCH_EPILOG),
+    (query, QUERY_EPILOG),
+    (report, REPORT_EPILOG),
+    (pretrain, PRETRAIN_EPILOG),
+    (record, RECORD_EPILOG),
+    (validate, VALIDATE_EPILOG),
+    (replay, REPLAY_EPILOG),
+)
+"""In the order of `--help`; each with the example that ends its own help."""
+
+for _command, _epilog in COMMANDS:
+    app.command(epilog=_epilog)(_command)
+
+
+def main() -> None:
+    """Run the command line of `sys.argv`."""
+    app(prog_name="autoprumux")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        print(f"autoprumux {version('autoprumux')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Find, train and verify the fastest multiplexed and pruned text classifier.
+
+    You say how much accuracy it may lose.
+    """

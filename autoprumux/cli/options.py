@@ -1,0 +1,87 @@
+"""What commands share: errors in one sentence, options, the printing of JSON."""
+
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from autoprumux.errors import AutoPrumuxError
+
+EXIT_INTERRUPTED = 130
+"""What shells report for a program that Ctrl-C stopped."""
+
+AFTER_INTERRUPT = "Finished trials are stored; the same command takes the search up again."
+
+Storage = Annotated[str, typer.Option(metavar="URL", help="Database, SQLAlchemy URL.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON; losses and accuracies as fractions.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log details; errors with traceback.")]
+StoredTask = Annotated[str | None, typer.Option(metavar="NAME", help="Newest study of this task.")]
+StoredBudgets = Annotated[
+    str | None,
+    typer.Option(
+        metavar="B|A,B|A:B:STEP",
+        help="Largest accuracy losses in percentage points.  [default: the study's]",
+    ),
+]
+StudyName = Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")]
+Recorded = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME|FILE.csv",
+        help="Recording that ships with the package, or a file; may be repeated.",
+    ),
+]
+
+
+def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors of ours into sentences on stderr; `--verbose` adds the traceback."""
+
+    @functools.wraps(command)
+    def guarded(**options: Any) -> None:
+        is_verbose = bool(options.get("verbose"))
+        _configure_logging(is_verbose)
+        try:
+            command(**options)
+        except AutoPrumuxError as error:
+            if is_verbose:
+                logging.getLogger(__name__).error("traceback:", exc_info=True)
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            print(f"\nStopped. {AFTER_INTERRUPT}", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return guarded
+
+
+def split_list(text: str | None, number: type[int] | type[float]) -> object:
+    """Yield the numbers of `1,2,5`; another text stays one, to be refused under its key."""
+    if text is None:
+        return None
+    try:
+        return [number(part) for part in text.split(",")]
+    except ValueError:
+        return text
+
+
+def to_json(value: object) -> str:
+    """Yield `value` as JSON text; NaN and infinity are refused."""
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _configure_logging(is_verbose: bool) -> None:
+    logging.basicConfig(
+        format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    for package in ("autoprumux", "trainers"):
+        logging.getLogger(package).setLevel(logging.DEBUG if is_verbose else logging.WARNING)
+    if not is_verbose:  # these libraries read it when they are imported, and set their own level
+        for library in ("HF_HUB", "TRANSFORMERS", "DATASETS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")

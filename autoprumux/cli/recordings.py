@@ -1,0 +1,115 @@
+"""`autoprumux record`, `validate` and `replay`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprumux.api.recordings import export_recorded, replay_recorded, validate_studies
+from autoprumux.cli.options import (
+    Json,
+    Recorded,
+    Storage,
+    StudyName,
+    Verbose,
+    in_one_sentence,
+    to_json,
+)
+from autoprumux.config import DEFAULT_STORAGE
+
+RECORD_EPILOG = """\b
+Example:
+  autoprumux record --study qnli-seed0 --study qnli-seed1 --out recordings
+"""
+VALIDATE_EPILOG = """\b
+Example:
+  autoprumux validate --storage sqlite:///grid.db
+"""
+REPLAY_EPILOG = """\b
+Example:
+  autoprumux replay --recorded recordings/qnli-builtin-builtin.csv --budget 1,3
+"""
+
+
+@in_one_sentence
+def record(
+    *,
+    study: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Study to record; may be repeated, once per seed."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets NAME.csv and NAME.json.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the recording.  [default: TASK-DATA-MODEL]")
+    ] = "",
+    storage: Storage = DEFAULT_STORAGE,
+    verbose: Verbose = False,
+) -> None:
+    """Write the trials of studies as text files that `replay` and `validate` read."""
+    header, rows = export_recorded(study, out, storage=storage, name=name)
+    print(f"The recording is in {rows}, where it comes from in {header}.")
+
+
+@in_one_sentence
+def validate(
+    *,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Studies of this task.")] = None,
+    study: StudyName = None,
+    storage: Storage = DEFAULT_STORAGE,
+    recorded: Recorded = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell how well the surrogates predict what studies measured.
+
+    Without options: all studies of the database. Needs most of a grid; nothing is trained.
+    """
+    outcome = validate_studies(study=study, task=task, storage=storage, recorded=recorded or ())
+
+    from autoprumux.report.validation import format_validation, validation_to_dict
+
+    for sentence in outcome.left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
+    if as_json:
+        print(to_json([validation_to_dict(validation) for validation in outcome.validations]))
+    else:
+        print("\n\n".join(map(format_validation, outcome.validations)))
+
+
+@in_one_sentence
+def replay(
+    *,
+    recorded: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.csv", help="Recording that ships, or a file."),
+    ],
+    budget: Annotated[
+        str, typer.Option(metavar="B|A,B|A:B:STEP", help="Largest losses, percentage points.")
+    ] = "2",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="performance_model, random, grid, or Optuna's own: optuna_random, tpe, gp, nsga2,"
+            " brute_force.",
+        ),
+    ] = "performance_model,random,grid,tpe",
+    seeds: Annotated[int, typer.Option(metavar="NUM", help="Searches per sampler.")] = 5,
+    max_trials: Annotated[
+        int | None, typer.Option(metavar="NUM", help="Largest number of trials in a search.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell what searches would have done on recorded trainings, without training.
+
+    Trials until the best model is measured, regret, the answer, and the order of the trials.
+    """
+    summaries = replay_recorded(
+        recorded, budget, samplers=sampler.split(","), num_seeds=seeds, max_trials=max_trials
+    )
+
+    from autoprumux.report.replay import format_replay
+
+    print(to_json(summaries) if as_json else format_replay(summaries))
