@@ -193,9 +193,19 @@ class PrimeConfig(PhaseConfig):
     which needs several times fewer updates and, with a large vocabulary, more time for each."""
     bag_weight: float = 0.0
     """Weight of naming all tokens of a sequence from its `[CLS]` state; 0 for none."""
+    num_evaluations: int = 4
+    """Times the retrieval of held-out texts is scored; the best weights are kept."""
+    stop_accuracy: float = 1.0
+    """Share of held-out tokens retrieved rightly, in (0, 1], at which priming ends early."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require(
+            self.num_evaluations >= 1, "prime.num_evaluations", self.num_evaluations, "at least 1"
+        )
+        _require(
+            0 < self.stop_accuracy <= 1, "prime.stop_accuracy", self.stop_accuracy, "in (0, 1]"
+        )
         _require(self.bag_weight >= 0, "prime.bag_weight", self.bag_weight, "0 or more")
         _require(
             self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"

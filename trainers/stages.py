@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from trainers.config import FinetuneConfig, PhaseConfig, TrainerConfig, to_dict
+from trainers.config import FinetuneConfig, PhaseConfig, PrimeConfig, TrainerConfig, to_dict
 from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
@@ -184,6 +184,7 @@ class Stage:
             seed=self.seed,
             progress_path=self.directory / "progress.safetensors",
             checkpoint_interval_s=self.context.config.checkpoint_interval_s,
+            **_scoring(self.config),
         )
         result = run_phase(self.label or self.name, program, options, report)
         finished = self.finish(program, model)
@@ -199,6 +200,13 @@ class Stage:
         options.progress_path.unlink(missing_ok=True)
         logger.info("phase %s took %.1f s", self.label or self.name, result.duration_s)
         return result
+
+
+def _scoring(config: PhaseConfig) -> dict[str, Any]:
+    """Yield what a phase calls its score and when that is good enough, if it is not accuracy."""
+    if isinstance(config, PrimeConfig):
+        return {"score_name": "held_out_retrieval", "stop_score": config.stop_accuracy}
+    return {}
 
 
 def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
@@ -256,7 +264,9 @@ def _pretraining_start(
         shared: dict[str, Any] = {"seed": context.seed, "precision": context.precision}
         if name == "prime":
             config = context.config.prime
-            return PrimeProgram(model, head, context.train, config, **shared), model
+            held_out = context.held_out
+            primed = PrimeProgram(model, head, context.train, config, held_out=held_out, **shared)
+            return primed, model
         teacher = load_source(model_config, 1).to(device)
         return PretrainProgram(
             model,

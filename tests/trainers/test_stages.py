@@ -85,6 +85,18 @@ def test_other_data_models_or_seeds_share_nothing(config, cache_dir, pruned, cha
     assert other.cached_widths() == set()
 
 
+def test_priming_ends_when_enough_is_retrieved_and_says_how_much(train, config, cache_dir):
+    prime = replace(config.prime, num_updates=8, num_evaluations=4, stop_accuracy=1e-9)
+
+    result = train(replace(config, prime=prime), cache_dir, 2, 0.0)
+
+    phase = result.phases[0]
+    assert phase.name == "prime"
+    scores = [point for point in phase.history if point.name == "held_out_retrieval"]
+    assert scores[-1].step == phase.num_updates < 8 or scores[-1].value < 1e-9
+    assert [point.value for point in scores[:-1]] == [0.0] * (len(scores) - 1)
+
+
 def test_measuring_differently_trains_nothing_again(train, config, cache_dir, pruned):
     other = replace(config, accuracy=AccuracyConfig(num_compositions=3))
 

@@ -50,6 +50,10 @@ class LoopOptions:
     progress_path: Path
     """Where the unfinished phase is kept; removed by the caller once its result is stored."""
     checkpoint_interval_s: float
+    score_name: str = "held_out_accuracy"
+    """What the program's score is called in reports."""
+    stop_score: float = math.inf
+    """Score at which the phase ends before its last update."""
 
 
 @dataclass
@@ -127,8 +131,10 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         if progress.step % REPORT_EVERY == 0 or progress.step == options.num_updates:
             _note(history, report, name, {k: float(v) for k, v in values.items()}, progress.step)
         if progress.step in evaluations:
-            _evaluate(name, program, progress, history, report)
+            _evaluate(name, program, progress, history, (report, options.score_name))
         progress.duration_s = base_duration + time.perf_counter() - started
+        if progress.best_score >= options.stop_score:
+            break  # before any checkpoint, so that a resumed phase ends at the same update
         if time.perf_counter() - saved > options.checkpoint_interval_s:
             progress.history = history
             _save(program, progress, options.progress_path)
@@ -137,7 +143,7 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         program.modules["model"].load_state_dict(progress.best)
     return PhaseResult(
         name=name,
-        num_updates=options.num_updates,
+        num_updates=progress.step,
         duration_s=progress.duration_s,
         memory_mib=max(progress.memory_mib, peak_memory_mib()),
         is_cached=False,
@@ -161,12 +167,17 @@ def _note(
 
 
 def _evaluate(
-    name: str, program: Program, progress: _Progress, history: list[HistoryPoint], report: Report
+    name: str,
+    program: Program,
+    progress: _Progress,
+    history: list[HistoryPoint],
+    told: tuple[Report, str],
 ) -> None:
+    report, score_name = told
     score = program.evaluate()
     if score is None:
         return
-    _note(history, report, name, {"held_out_accuracy": score}, progress.step)
+    _note(history, report, name, {score_name: score}, progress.step)
     if score >= progress.best_score:  # the later of two equals has trained longer
         progress.best_score = score
         state = program.modules["model"].state_dict()

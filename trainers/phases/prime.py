@@ -21,6 +21,11 @@ from trainers.phases.loop import (
 )
 from trainers.phases.precision import Precision
 
+MAX_SCORED = 512
+"""Held-out texts that retrieval is scored on: thousands of tokens, a second or so."""
+SCORED_GROUPS = 32
+"""Groups in a batch of scoring."""
+
 
 class Vocabulary:
     """The tokens that occur in a corpus; logits are computed over these alone.
@@ -86,6 +91,39 @@ def bag_loss(
     return -(named * is_real).sum() / is_real.sum().clamp(min=1)
 
 
+@torch.no_grad()
+def retrieval_accuracy(
+    model: MuxedBert,
+    head: TokenHead,
+    texts: Encoded,
+    vocabulary: Vocabulary,
+    device: torch.device,
+) -> float:
+    """Share of the tokens of all instances, `[CLS]` left out, that the head names rightly.
+
+    At most `MAX_SCORED` texts, grouped in their order; the last group is filled up with the first
+    texts, and the filling is not counted. Tokens outside the vocabulary count as missed.
+    """
+    model.eval()
+    num_texts, width = min(MAX_SCORED, len(texts)), model.shape.num_instances
+    num_groups = -(-num_texts // width)
+    groups = np.resize(np.arange(num_texts), (num_groups, width))
+    is_counted = (np.arange(num_groups * width) < num_texts).reshape(num_groups, width)
+    right = total = 0
+    for chosen in np.array_split(np.arange(num_groups), -(-num_groups // SCORED_GROUPS)):
+        batch = make_batch(texts, groups[chosen], device)
+        is_asked = (
+            batch.attention_mask & torch.from_numpy(is_counted[chosen]).to(device)[..., None]
+        )
+        is_asked[..., 0] = False
+        group, instance, place = is_asked.nonzero(as_tuple=True)
+        states = model.token_states(model.encode(batch)[-1], (group, instance, place))
+        logits = head(states, model.embeddings.tokens.weight, vocabulary.tokens)
+        right += int((logits.argmax(-1) == vocabulary.ranks(batch.input_ids[is_asked])).sum())
+        total += len(states)
+    return right / max(1, total)
+
+
 class PrimeProgram:
     """Predict, at every position, the tokens of randomly chosen instances (DataMUX, section 3).
 
@@ -96,6 +134,7 @@ class PrimeProgram:
         config: Schedule.
         seed: Decides groups and slots.
         precision: Autocast for the forward pass.
+        held_out: Encoded texts to score the retrieval on; None for no score.
     """
 
     def __init__(
@@ -107,9 +146,10 @@ class PrimeProgram:
         *,
         seed: int,
         precision: Precision,
+        held_out: Encoded | None = None,
     ) -> None:
         self.model, self.head, self.corpus, self.config = model, head, corpus, config
-        self.precision = precision
+        self.precision, self.held_out = precision, held_out
         self.sampler = GroupSampler(corpus, model.shape.num_instances, config, seed)
         self.vocabulary = Vocabulary(corpus, model.shape.vocab_size).to(precision.device)
         self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
@@ -149,5 +189,10 @@ class PrimeProgram:
         return scores.argsort(dim=1)[:, :num_slots]
 
     def evaluate(self) -> float | None:
-        """Retrieval has no held-out score that weights are chosen by; the last are kept."""
-        return None
+        """Yield the share of held-out tokens that are retrieved; see `retrieval_accuracy`."""
+        if self.held_out is None:
+            return None
+        with self.precision.autocast():
+            return retrieval_accuracy(
+                self.model, self.head, self.held_out, self.vocabulary, self.precision.device
+            )

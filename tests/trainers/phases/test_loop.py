@@ -55,8 +55,9 @@ def ignore(name, value, step):
 
 @pytest.fixture
 def make_options(tmp_path):
-    def build(num_updates=NUM_UPDATES, num_evaluations=3, interval_s=1e-9, seed=5):
+    def build(num_updates=NUM_UPDATES, num_evaluations=3, interval_s=1e-9, seed=5, **scoring):
         return LoopOptions(
+            **scoring,
             num_updates=num_updates,
             num_evaluations=num_evaluations,
             seed=seed,
@@ -249,6 +250,41 @@ def test_the_best_weights_survive_a_kill(make_options):
     run_phase("phase", program, make_options(), ignore)
 
     assert float(program.model.weight.detach()) == 2
+
+
+def test_a_score_that_is_good_enough_ends_the_phase(make_options):
+    program = ScriptedProgram(scores=[0.5, 0.9, 1.0])
+    options = make_options(score_name="held_out_retrieval", stop_score=0.9)
+
+    result = run_phase("prime", program, options, ignore)
+
+    assert result.num_updates == 4  # the second of three evaluations in six updates
+    assert float(program.model.weight) == 4
+    scores = [point for point in result.history if point.name == "held_out_retrieval"]
+    assert [(point.step, point.value) for point in scores] == [(2, 0.5), (4, 0.9)]
+
+
+def test_a_killed_phase_that_ended_early_ends_at_the_same_update(make_options):
+    class KillingReport:
+        def __call__(self, name, value, step):
+            if name == "prime/held_out_retrieval" and value == 0.9 and not self.was_killed:
+                self.was_killed = True
+                raise KilledError
+
+        was_killed = False
+
+    options, report = (
+        make_options(score_name="held_out_retrieval", stop_score=0.9),
+        KillingReport(),
+    )
+    with pytest.raises(KilledError):
+        run_phase("prime", ScriptedProgram(scores=[0.5, 0.9]), options, report)
+
+    program = ScriptedProgram(scores=[0.9, 1.0])  # the first evaluation is in the checkpoint
+    result = run_phase("prime", program, options, report)
+
+    assert result.num_updates == 4
+    assert float(program.model.weight) == 4
 
 
 def test_without_a_score_the_last_weights_are_kept(make_options):

@@ -11,7 +11,13 @@ from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import initialise
 from trainers.phases.loop import LoopOptions, run_phase
 from trainers.phases.precision import Precision
-from trainers.phases.prime import PrimeProgram, Vocabulary, bag_loss, retrieval_loss
+from trainers.phases.prime import (
+    PrimeProgram,
+    Vocabulary,
+    bag_loss,
+    retrieval_accuracy,
+    retrieval_loss,
+)
 
 CPU = Precision(torch.device("cpu"))
 
@@ -141,6 +147,32 @@ def test_priming_trains_the_demultiplexer_but_not_the_multiplexing_keys(
     for name in ("demux.keys", "demux.state.weight", "embeddings.tokens.weight"):
         assert not torch.equal(after[name], before[name])
     assert program.evaluate() is None
+
+
+@pytest.mark.parametrize("num_texts", [1, 7, 40])
+def test_retrieval_is_scored_on_every_token_but_the_first_once(
+    make_model, make_encoded, num_texts
+):
+    """As many texts as do not fill the last group; the loop names token by token."""
+    model, head = make_model(3, dtype=torch.float32), make_head(torch.float32)
+    corpus, texts = make_encoded(40), make_encoded(num_texts, seed=1)
+    vocabulary = Vocabulary(corpus, 100)
+
+    share = retrieval_accuracy(model, head, texts, vocabulary, torch.device("cpu"))
+
+    padded = [index % num_texts for index in range(-(-num_texts // 3) * 3)]
+    right = total = 0
+    for start in range(0, len(padded), 3):
+        batch = make_batch(texts, np.array([padded[start : start + 3]]), torch.device("cpu"))
+        states = model.token_states(model.encode(batch)[-1])[0]  # (T, N, D)
+        for instance in range(min(3, num_texts - start)):
+            for place in range(1, int(batch.attention_mask[0, instance].sum())):
+                logits = head(states[place, instance][None], model.embeddings.tokens.weight)[0]
+                named = max(vocabulary.tokens.tolist(), key=logits.__getitem__)
+                right += named == int(batch.input_ids[0, instance, place])
+                total += 1
+    assert total > 0
+    assert share == pytest.approx(right / total)
 
 
 @pytest.mark.parametrize(("slots_per_token", "expected"), [(1, 1), (2, 2), (0, 3), (9, 3)])
