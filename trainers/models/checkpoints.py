@@ -15,6 +15,7 @@ from torch import Tensor
 from trainers.errors import CheckpointError, DiskError
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.models.usage import USAGE_KEYS, Usage
 from trainers.special_tokens import special_tokens
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
@@ -42,8 +43,19 @@ def save_text(text: str, path: Path) -> None:
     _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def save_model(model: MuxedBert, directory: Path, tokenizer: Tokenizer | None = None) -> None:
+def save_model(
+    model: MuxedBert,
+    directory: Path,
+    tokenizer: Tokenizer | None = None,
+    usage: Usage | None = None,
+) -> None:
     """Write a model directory; `config.json` comes last and marks it as complete.
+
+    Args:
+        model: Weights and sizes.
+        directory: Made if it is not there.
+        tokenizer: Written beside the model, if given.
+        usage: Told in `config.json`, if given; transformers then cuts texts to its length.
 
     Raises:
         DiskError: If the disk is full or the folder cannot be written.
@@ -51,9 +63,11 @@ def save_model(model: MuxedBert, directory: Path, tokenizer: Tokenizer | None = 
     save_tensors(model.state_dict(), directory / WEIGHTS_FILE, {"format": "pt"})
     if tokenizer is not None:
         save_text(tokenizer.to_str(), directory / TOKENIZER_FILE)
-        described = _describe_tokenizer(tokenizer, model.shape.max_positions)
+        max_length = model.shape.max_positions if usage is None else usage.max_length
+        described = _describe_tokenizer(tokenizer, max_length)
         save_text(json.dumps(described, indent=1) + "\n", directory / TOKENIZER_CONFIG_FILE)
-    save_text(json.dumps(model.shape.to_dict(), indent=1) + "\n", directory / CONFIG_FILE)
+    values = model.shape.to_dict() | ({} if usage is None else usage.to_dict())
+    save_text(json.dumps(values, indent=1) + "\n", directory / CONFIG_FILE)
 
 
 def load_model(directory: Path) -> MuxedBert:
@@ -108,7 +122,17 @@ def read_shape(directory: Path) -> MuxedBertShape:
     if "transformers_version" in described:  # its save_pretrained adds keys of its own
         known = {"model_type", *(field.name for field in fields(MuxedBertShape))}
         described = {key: value for key, value in described.items() if key in known}
-    return MuxedBertShape.from_dict(described)
+    sizes = {key: value for key, value in described.items() if key not in USAGE_KEYS}
+    return MuxedBertShape.from_dict(sizes)
+
+
+def read_usage(directory: Path) -> Usage | None:
+    """Read what a model directory tells of its use; those of a phase of training tell nothing.
+
+    Raises:
+        CheckpointError: If its config is missing or damaged, or tells only a part.
+    """
+    return Usage.from_dict(read_json(directory / CONFIG_FILE))
 
 
 def read_json(path: Path) -> dict[str, object]:

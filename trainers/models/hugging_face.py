@@ -31,7 +31,7 @@ MODEL_TYPE = "muxed_bert"
 
 
 class MuxedBertConfig(PreTrainedConfig):
-    """Every field of `MuxedBertShape` under its own name, and what transformers keeps beside it.
+    """Every field of `MuxedBertShape` and `Usage` under its own name, and those of transformers.
 
     Labels are in `id2label`, as everywhere in transformers. Weights are float32 unless `dtype`
     says otherwise, however they are stored.
@@ -39,6 +39,11 @@ class MuxedBertConfig(PreTrainedConfig):
 
     model_type = MODEL_TYPE
     attribute_map = {"num_attention_heads": "dense_num_heads"}  # noqa: RUF012, as in transformers
+
+    # Those of `trainers.models.usage`; being fields, `max_length` is none of text generation's.
+    task: str | None = None
+    text_columns: list[str] | None = None
+    max_length: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """See `PreTrainedConfig`; `labels` and `num_classes` become `id2label`."""
