@@ -5,6 +5,7 @@ TrainerError
 ├── DataError            files missing, unreadable or malformed; columns or labels unknown
 ├── CheckpointError      weights or tokenizer missing, damaged or of another shape
 ├── ShapeError           tensors that disagree
+├── ExportError          an exported model that does not compute what its checkpoint does
 └── TrainingError        the run itself failed; `cause` is one word for the database
     ├── DivergedError         cause `nan`
     ├── SparsityError         cause `sparsity_not_reached`
@@ -31,6 +32,10 @@ class CheckpointError(TrainerError):
 
 class ShapeError(TrainerError, ValueError):
     """Tensors disagree on a dimension."""
+
+
+class ExportError(TrainerError):
+    """An exported model does not compute what its checkpoint does, or cannot be made."""
 
 
 class TrainingError(TrainerError):

@@ -112,3 +112,51 @@ class TrainerResult:
     """Directory of the compacted model (safetensors, JSON config, tokenizer)."""
     environment: dict[str, str] = field(default_factory=dict)
     """Versions, processor, threads; see `trainers.measure.environment`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxResult:
+    """An ONNX graph compared with the model in torch, on the CPU of the export."""
+
+    opset: int
+    """Version of ONNX's operators that the graph is written in."""
+    largest_difference: float
+    """Largest distance between a logit of onnxruntime and that of torch."""
+    torch_throughput: float
+    """Median sequences per second of torch."""
+    throughput: float
+    """Median sequences per second of onnxruntime, timed in turn with torch."""
+    ratio: float
+    """Median over the repeats of onnxruntime's throughput over torch's."""
+    ratio_q1: float
+    """First quartile of that ratio."""
+    ratio_q3: float
+    """Third quartile of that ratio."""
+    num_repeats: int
+    """Timed repeats of each."""
+    batch_size: int
+    """Groups in a batch."""
+    length: int
+    """Tokens in a sequence."""
+    num_threads: int
+    """CPU threads of either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What was exported, and what was checked of it."""
+
+    labels: tuple[str, ...]
+    """Names of the classes in order of their ids."""
+    text_columns: tuple[str, ...]
+    """Columns that hold the texts."""
+    num_sequences: int
+    """Sequences whose logits were compared with those of the checkpoint."""
+    is_validation: bool
+    """True if they are of the validation set, False if they are made-up texts."""
+    why_made_up: str
+    """Why the validation set is not at hand; empty if it is."""
+    environment: dict[str, str]
+    """Versions, processor, threads; see `trainers.measure.environment`."""
+    onnx: OnnxResult | None = None
+    """Of the ONNX graph, if one was asked for."""

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,17 +22,19 @@ from trainers.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     ShapeError,
     TrainerError,
     TrainingError,
 )
-from trainers.results import PhaseResult, TrainerResult
+from trainers.results import ExportResult, PhaseResult, TrainerResult
 
 INPUT_CAUSES: dict[type[TrainerError], str] = {
     ConfigError: "config",
     DataError: "data",
     CheckpointError: "checkpoint",
     ShapeError: "checkpoint",
+    ExportError: "export",
 }
 """Errors that every trial would meet, and the word that is stored for each."""
 
@@ -111,6 +113,35 @@ def pretrain_builtin(directory: Path, widths: Sequence[int], *, seed: int, repor
     recipe = pretraining.BuiltinRecipe(seed=seed)
     try:
         pretraining.pretrain_builtin(directory, widths, recipe, report)
+    except TrainerError as error:
+        raise map_error(error) from error
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    directory: Path,
+    config: TrainerConfig,
+    *,
+    fingerprint: str,
+    with_onnx: bool,
+    announce: Callable[[str], None],
+) -> ExportResult:
+    """Write a trained checkpoint for others into an empty folder; see `trainers.serving.export`.
+
+    Raises:
+        EvaluationError: If the checkpoint is damaged, or what was written computes something else.
+    """
+    from trainers.serving.export import export_model  # loads transformers
+
+    try:
+        return export_model(
+            checkpoint,
+            directory,
+            config,
+            fingerprint=fingerprint,
+            with_onnx=with_onnx,
+            announce=announce,
+        )
     except TrainerError as error:
         raise map_error(error) from error
 

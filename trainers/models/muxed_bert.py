@@ -120,18 +120,19 @@ class Embeddings(nn.Module):
         embedded = self.tokens(batch.input_ids) + self.token_types(batch.token_type_ids)
         if self.prefix is None:
             return embedded
-        return torch.cat([self.prefix().expand(len(embedded), -1, -1, -1), embedded], dim=2)
+        return torch.cat([self.prefix().expand(embedded.shape[0], -1, -1, -1), embedded], dim=2)
 
     def _mask_of_instances(self, batch: Batch) -> Tensor | None:
         """Yield `(B, N, P + T)` booleans that are false at padding, or none."""
-        if not self.masks_padding or bool(batch.attention_mask.all()):
+        if not self.masks_padding or is_all(batch.attention_mask):
             return None
         num_prefix = 0 if self.prefix is None else self.prefix.positions.num_embeddings
         return F.pad(batch.attention_mask, (num_prefix, 0), value=True)
 
     def _mix_tables(self, batch: Batch) -> Tensor:
         assert isinstance(self.mux, HadamardMultiplexer)
-        if self.training or torch.is_grad_enabled() or not self._can_fold():
+        is_worth_folding = not (self.training or torch.is_grad_enabled() or is_traced())
+        if not is_worth_folding or not self._can_fold():
             return self.mux(self._embed(batch))
         if self._folded is None:
             self._folded = self._fold()
@@ -256,7 +257,17 @@ class MuxedBert(nn.Module):
     def _needs_mask(self, batch: Batch) -> bool:
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
             return False
-        return not bool(batch.attention_mask.any(dim=1).all())
+        return not is_all(batch.attention_mask.any(dim=1))
+
+
+def is_traced() -> bool:
+    """True while torch records a graph, which must serve batches with other contents too."""
+    return torch.compiler.is_compiling()
+
+
+def is_all(mask: Tensor) -> bool:
+    """True if `mask` is true throughout; never in a traced graph, where that is open."""
+    return not is_traced() and bool(mask.all())
 
 
 Multiplexer = HadamardMultiplexer | ContextualMultiplexer

@@ -113,7 +113,7 @@ def test_every_error_of_the_trainers_is_mapped(kind):
 
 
 def test_the_errors_of_the_trainers_are_found():
-    assert len(own_errors()) == 9
+    assert len(own_errors()) == 10
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,26 @@ def test_no_error_of_the_trainers_comes_through(monkeypatch, method, kind):
 
     with pytest.raises(EvaluationError, match="what went wrong") as caught:
         getattr(evaluator, method)(*arguments)
+
+    assert type(caught.value.__cause__) is kind
+
+
+@pytest.mark.parametrize("kind", own_errors())
+def test_no_error_of_an_export_comes_through(monkeypatch, kind):
+    def fail(*args, **options):
+        raise kind("what went wrong")
+
+    monkeypatch.setattr("trainers.serving.export.export_model", fail)
+
+    with pytest.raises(EvaluationError, match="what went wrong") as caught:
+        trained.export_checkpoint(
+            Path("a"),
+            Path("b"),
+            TrainerConfig(),
+            fingerprint="",
+            with_onnx=False,
+            announce=print,
+        )
 
     assert type(caught.value.__cause__) is kind
 

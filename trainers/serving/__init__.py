@@ -1,0 +1,1 @@
+"""Models in service: exported and predicting."""
