@@ -8,12 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autoprumux.api.export import export_task
     from autoprumux.api.search import search_task
     from autoprumux.api.stored import query
 
-__all__ = ["query", "search_task"]
+__all__ = ["export_task", "query", "search_task"]
 
-_MODULES = {"query": "autoprumux.api.stored", "search_task": "autoprumux.api.search"}
+_MODULES = {
+    "export_task": "autoprumux.api.export",
+    "query": "autoprumux.api.stored",
+    "search_task": "autoprumux.api.search",
+}
 
 
 def __getattr__(name: str) -> Any:

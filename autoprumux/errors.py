@@ -9,6 +9,7 @@ AutoPrumuxError                 exit code 1
 ├── UnknownStudyError           the database holds no such study or task
 ├── NoBaselineError             the study has no measured dense baseline yet
 ├── TooFewTrialsError           the study has too few measured trials for the question
+├── NoModelError                the study has no measured model of the kind asked for, or lost it
 └── EvaluationError             a trial failed; `cause` is stored with it
     ├── InputError              every trial would fail (data, checkpoint, recipe): the search stops
     └── TrialError              this trial only: the search goes on
@@ -53,6 +54,10 @@ class NoBaselineError(AutoPrumuxError):
 
 class TooFewTrialsError(AutoPrumuxError):
     """The study has too few measured trials for the question."""
+
+
+class NoModelError(AutoPrumuxError):
+    """The study has no measured model of the kind that is asked for, or its files are gone."""
 
 
 class EvaluationError(AutoPrumuxError):

@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from autoprumux.config import SearchConfig, StudyConfig, flatten, parse_budgets
 from autoprumux.errors import ConfigError
+from autoprumux.records import StudyRecord
 from trainers.config import TaskConfig, TrainerConfig
 from trainers.errors import ConfigError as TrainerConfigError
 
@@ -54,6 +55,22 @@ def load_study(
     return _StudyBuilder(entries).build(Path(name_or_path).stem)
 
 
+def stored_study(record: StudyRecord) -> StudyConfig:
+    """Yield the configuration that a database holds for a study.
+
+    Raises:
+        ConfigError: If this version of the program does not understand it.
+    """
+    search, trainer = (_stored_table(record, key) for key in ("search", "trainer"))
+    values: dict[str, object] = {"name": record.name, "task": trainer.pop("task", record.task)}
+    points = search.pop("budgets", record.budgets)
+    values["search.budget"] = ",".join(f"{round(100 * budget, 4):g}" for budget in points)
+    values |= dict(flatten(search, "search.")) | dict(flatten(trainer, "trainer."))
+    label = f"the stored configuration of study `{record.name}`"
+    entries = {key: _Entry(v, key, label) for key, v in values.items() if v is not None}
+    return _StudyBuilder(entries).build(record.name)
+
+
 def load_task(path: str) -> dict[str, Any]:
     """Yield the task table of a TOML file: its `[task]` table, or its keys if it has none.
 
@@ -81,6 +98,11 @@ def parse_setting(text: str) -> Override:
         return Override(key, tomllib.loads(f"value = {value}")["value"], key)
     except tomllib.TOMLDecodeError:
         return Override(key, value.strip(), key)
+
+
+def _stored_table(record: StudyRecord, key: str) -> dict[str, Any]:
+    table = record.config.get(key)
+    return dict(table) if isinstance(table, Mapping) else {}
 
 
 @dataclass(frozen=True)

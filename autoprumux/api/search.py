@@ -71,7 +71,7 @@ def run_search(
 
     evaluator = TrainedEvaluator(
         config.trainer,
-        cache_dir or default_cache_dir(),
+        (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
         config.search.seed,
         config.search.sparsities,
     )

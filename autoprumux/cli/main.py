@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from autoprumux.cli.export import EXPORT_EPILOG, export
 from autoprumux.cli.pretrain import PRETRAIN_EPILOG, pretrain
 from autoprumux.cli.query import QUERY_EPILOG, query
 from autoprumux.cli.recordings import (
@@ -29,6 +30,7 @@ COMMANDS = (
     (search, SEARCH_EPILOG),
     (query, QUERY_EPILOG),
     (report, REPORT_EPILOG),
+    (export, EXPORT_EPILOG),
     (pretrain, PRETRAIN_EPILOG),
     (record, RECORD_EPILOG),
     (validate, VALIDATE_EPILOG),

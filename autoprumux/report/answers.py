@@ -18,6 +18,8 @@ from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_dura
 
 ASK_FURTHER = "0:10:0.5"
 """Budgets of the query that a finished search suggests."""
+EXPORT_TO = "model"
+"""Directory of the export that a finished search suggests."""
 
 _MAX_SENTENCES = 3
 """With more budgets the answers are a table."""
@@ -79,7 +81,8 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
         f"{outcome.minutes_full_grid:.1f}.",
         f"Stopped: {outcome.stop_reason}.",
         f"Database: {storage if _is_printable(storage) else 'that of --storage'}. Ask further:",
-        f"  {_query_command(study, storage)}",
+        f"  {_command('query', study, storage)} --budget {ASK_FURTHER}",
+        *_export_advice(outcome, storage),
     ]
     return "\n".join(lines)
 
@@ -292,8 +295,19 @@ def _is_printable(storage: str) -> bool:
     return storage.startswith("sqlite:")
 
 
-def _query_command(study: StudyRecord, storage: str) -> str:
-    words = ["autoprumux", "query"]
+def _export_advice(outcome: Outcome, storage: str) -> Iterator[str]:
+    """Yield the command that exports the answer, of several that to the loosest budget."""
+    met = [answer for answer in outcome.answers if answer.is_met]
+    if met:
+        points = f"{round(100 * met[-1].budget, 4):g}"
+        what = f"the answer to {points} points" if len(outcome.answers) > 1 else "the model"
+        yield f"Export {what}:"
+        command = _command("export", outcome.study, storage)
+        yield f"  {command} --budget {points} --out {EXPORT_TO}"
+
+
+def _command(name: str, study: StudyRecord, storage: str) -> str:
+    words = ["autoprumux", name]
     if storage != DEFAULT_STORAGE:
         words += ["--storage", storage if _is_printable(storage) else "URL"]
-    return shlex.join([*words, "--study", study.name, "--budget", ASK_FURTHER])
+    return shlex.join([*words, "--study", study.name])

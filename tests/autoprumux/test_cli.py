@@ -108,6 +108,20 @@ def assert_refused(result, message: str, exit_code: int) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_checkpoints_are_found_from_any_folder(folder, monkeypatch):
+    asked = []
+
+    def make(config, cache_dir, seed, sparsities):
+        asked.append(cache_dir)
+        return BuiltinEvaluator()
+
+    monkeypatch.setattr(sys.modules["autoprumux.evaluators.trained"], "TrainedEvaluator", make)
+
+    run([*SEARCH, "--max-trials", "1", "--cache-dir", "cache"])
+
+    assert asked == [folder / "cache"]
+
+
 def test_the_command_line_loads_no_heavy_library():
     heavy = "{'torch', 'transformers', 'datasets', 'optuna', 'pandas', 'scipy', 'sqlalchemy'}"
     code = f"import sys, autoprumux.cli.main; print({heavy} & set(sys.modules))"
@@ -117,7 +131,7 @@ def test_the_command_line_loads_no_heavy_library():
     assert found.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["search", "query", "record", "validate", "replay"])
+@pytest.mark.parametrize("command", ["search", "query", "export", "record", "validate", "replay"])
 def test_every_help_ends_in_an_example(command):
     result = run([command, "--help"])
 

@@ -1,10 +1,18 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from autoprumux.config import study_to_dict
 from autoprumux.errors import ConfigError, UsageError
-from autoprumux.study_files import Override, load_study, load_task, parse_setting
+from autoprumux.study_files import (
+    Override,
+    load_study,
+    load_task,
+    parse_setting,
+    stored_study,
+)
 from trainers.config import TaskConfig, TrainerConfig
 
 
@@ -220,3 +228,27 @@ def test_a_later_override_wins():
     )
 
     assert study.search.seed == 2
+
+
+OWN_TASK = {"name": "mood", "text_columns": ["a", "b"], "labels": ["sad", "glad"]}
+
+
+@pytest.mark.parametrize("preset", ["embedded", "minilm", "bert-base", "paper-grid"])
+@pytest.mark.parametrize("task", ["sst2", OWN_TASK])
+def test_a_stored_study_comes_back_as_it_was(demo_study_record, preset, task):
+    settings = [Override("task", task, "--task"), Override("search.budget", "0.5,12.345", "")]
+    study = load_study(preset, settings)
+    stored = json.loads(json.dumps(study_to_dict(study)))
+
+    record = demo_study_record(name=study.name, task=study.trainer.task_name, config=stored)
+
+    assert stored_study(record) == study
+
+
+def test_a_stored_study_that_this_version_does_not_understand_is_refused(demo_study_record):
+    record = demo_study_record(config={"trainer": {"wings": 2}})
+
+    with pytest.raises(
+        ConfigError, match=r"stored configuration of study .*`trainer.wings` is un"
+    ):
+        stored_study(record)

@@ -95,7 +95,9 @@ def test_a_search_ends_with_answer_runners_up_cost_and_how_to_go_on(study):
     assert "10 of 36 candidates tried in 8.3 minutes" in text
     assert "the full grid would take about 31.0." in text
     assert "Stopped: settled." in text
-    assert "autoprumux query --study qnli-embedded --budget 0:10:0.5" in lines[-1]
+    assert lines[-3] == "  autoprumux query --study qnli-embedded --budget 0:10:0.5"
+    assert lines[-2] == "Export the model:"
+    assert lines[-1] == "  autoprumux export --study qnli-embedded --budget 2 --out model"
     assert max(map(len, lines)) <= 120
 
 
@@ -117,6 +119,24 @@ def test_another_database_is_named_in_the_command_to_go_on(study):
     text = format_outcome(outcome_of(study, 0.02), "sqlite:///my studies.db")
 
     assert "autoprumux query --storage 'sqlite:///my studies.db' --study" in text
+
+
+def test_of_several_answers_that_to_the_loosest_budget_is_offered_for_export(study):
+    text = format_outcome(outcome_of(study, 0.0, 0.025, 0.1), "sqlite:///my studies.db")
+
+    *_, advice, command = text.splitlines()
+    assert advice == "Export the answer to 10 points:"
+    assert command == (
+        "  autoprumux export --storage 'sqlite:///my studies.db' --study qnli-embedded"
+        " --budget 10 --out model"
+    )
+
+
+def test_without_a_model_that_meets_the_budget_no_export_is_offered(study):
+    text = format_outcome(outcome_of(study, 0.0), "sqlite:///autoprumux.db")
+
+    assert "autoprumux export" not in text
+    assert text.splitlines()[-1].startswith("  autoprumux query ")
 
 
 def test_json_rows_hold_fractions_and_say_what_is_verified(study):
