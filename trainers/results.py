@@ -1,6 +1,7 @@
-"""What one training yields: plain frozen records, no torch."""
+"""What trainings and models yield: plain frozen records, no torch."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,3 +161,24 @@ class ExportResult:
     """Versions, processor, threads; see `trainers.measure.environment`."""
     onnx: OnnxResult | None = None
     """Of the ONNX graph, if one was asked for."""
+
+
+class Prediction(NamedTuple):
+    """What a model says about one row; without a label, why there is none."""
+
+    row: int
+    """Number of the row, counted from 1."""
+    line: int
+    """Line of the file at which it starts; the same as `row` if it comes from no file."""
+    label: str | None
+    """Name of the likeliest class."""
+    probability: float | None
+    """Of that class."""
+    probabilities: tuple[float, ...]
+    """Of every class in the order of their ids; empty without a label."""
+    error: str | None = None
+    """Why the row has no label, in a few words."""
+    is_empty: bool = False
+    """The row is labelled, but one of its texts has no character other than spaces."""
+    is_cut: bool = False
+    """The row is labelled, but has more tokens than the model was given."""
