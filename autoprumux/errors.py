@@ -10,6 +10,7 @@ AutoPrumuxError                 exit code 1
 ├── NoBaselineError             the study has no measured dense baseline yet
 ├── TooFewTrialsError           the study has too few measured trials for the question
 ├── NoModelError                the study has no measured model of the kind asked for, or lost it
+├── PredictionError             a model directory or a table of texts cannot be used for labels
 └── EvaluationError             a trial failed; `cause` is stored with it
     ├── InputError              every trial would fail (data, checkpoint, recipe): the search stops
     └── TrialError              this trial only: the search goes on
@@ -58,6 +59,10 @@ class TooFewTrialsError(AutoPrumuxError):
 
 class NoModelError(AutoPrumuxError):
     """The study has no measured model of the kind that is asked for, or its files are gone."""
+
+
+class PredictionError(AutoPrumuxError):
+    """A model directory or a table of texts cannot be used for labels."""
 
 
 class EvaluationError(AutoPrumuxError):

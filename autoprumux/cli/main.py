@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from autoprumux.cli.export import EXPORT_EPILOG, export
+from autoprumux.cli.predict import PREDICT_EPILOG, predict
 from autoprumux.cli.pretrain import PRETRAIN_EPILOG, pretrain
 from autoprumux.cli.query import QUERY_EPILOG, query
 from autoprumux.cli.recordings import (
@@ -31,6 +32,7 @@ COMMANDS = (
     (query, QUERY_EPILOG),
     (report, REPORT_EPILOG),
     (export, EXPORT_EPILOG),
+    (predict, PREDICT_EPILOG),
     (pretrain, PRETRAIN_EPILOG),
     (record, RECORD_EPILOG),
     (validate, VALIDATE_EPILOG),

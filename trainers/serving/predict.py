@@ -97,10 +97,10 @@ class Predictor:
                 f"The tokenizer in `{directory}` has {tokenizer.get_vocab_size()} tokens, but the "
                 f"model knows {self.model.shape.vocab_size}."
             )
-        self._encode: TextEncoder = make_encoder(tokenizer, self.max_length, self.num_texts or 2)
-        self._backend = load_backend(self.model, backend, device)
-        self.device = self._backend.device
-        self._grouping = Grouping(
+        self.encode: TextEncoder = make_encoder(tokenizer, self.max_length, self.num_texts or 2)
+        self.backend = load_backend(self.model, backend, device)
+        self.device = self.backend.device
+        self.grouping = Grouping(
             num_instances=self.model.shape.num_instances,
             pad=token_ids(tokenizer, (special_tokens(tokenizer).pad,))[0],
             num_positions=NUM_POSITIONS[self.device],
@@ -194,15 +194,15 @@ class Predictor:
         return row
 
     def _prepare(self, window: "_Window") -> list[GroupBatch]:
-        tokens = self._encode(window.texts)
+        tokens = self.encode(window.texts)
         window.cut = tokens.cut
-        return make_batches(tokens, self._grouping)
+        return make_batches(tokens, self.grouping)
 
     def _finish(
         self, window: "_Window", prepared: "Future[list[GroupBatch]]", tally: Tally | None
     ) -> Iterator[Prediction]:
         batches, num_texts = prepared.result(), len(window.texts)
-        logits = run_batches(self._backend.run, batches, num_texts, len(self.labels))
+        logits = run_batches(self.backend.run, batches, num_texts, len(self.labels))
         if tally is not None:
             tally.add(batches)
         answers = enumerate(_softmax(logits))

@@ -136,7 +136,7 @@ def test_a_batch_too_large_for_the_device_says_what_to_do(directory, monkeypatch
     def fail(batch):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(predictor._backend.model, "forward", fail)
+    monkeypatch.setattr(predictor.backend.model, "forward", fail)
 
     with pytest.raises(OutOfMemoryError, match="take a smaller `batch_size`"):
         predictor("the film")

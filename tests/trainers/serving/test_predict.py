@@ -76,7 +76,7 @@ def test_a_group_that_is_a_window_gives_the_logits_of_its_composition(wide, toke
     lengths = encode(tokenizer, texts, 16).lengths
     order = order[np.argsort(lengths[order], kind="stable")]
     encoded = encode(tokenizer, [texts[place] for place in order], 16)
-    logits = predict_logits(predictor._backend.model, encoded, torch.device("cpu"))
+    logits = predict_logits(predictor.backend.model, encoded, torch.device("cpu"))
     expected = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     np.testing.assert_allclose([found[p].probabilities for p in order], expected, atol=1e-5)
 
@@ -130,7 +130,7 @@ def test_empty_and_overlong_rows_are_labelled_and_marked(wide):
 
 def test_outputs_that_are_no_numbers_are_errors(make_directory):
     predictor = Predictor(make_directory())
-    torch.nn.init.constant_(predictor._backend.model.sequence_head.output.bias, float("nan"))
+    torch.nn.init.constant_(predictor.backend.model.sequence_head.output.bias, float("nan"))
 
     (found,) = predictor.stream(["the film"])
 
