@@ -14,6 +14,8 @@ from trainers.config import TaskConfig, TrainerConfig
 
 DOCS = Path(__file__).parent
 
+EXAMPLE = "\nExample:\n\n    "
+"""An indented block is code in Markdown."""
 NAMED = ("--name", "autoprumux")
 
 CLI_HEAD = """# Commands
@@ -67,7 +69,7 @@ def commands_page() -> str:
         check=True,
         cwd=DOCS.parent,
     ).stdout
-    body = made.split("\n", 1)[1].replace("\nExample:\n  ", "\nExample:\n\n    ")
+    body = made.split("\n", 1)[1].replace("\b\n", "").replace("\nExample:\n  ", EXAMPLE)
     lines = [line.rstrip() for line in body.replace("<", "&lt;").strip().splitlines()]
     return CLI_HEAD + "\n".join(lines) + "\n"
 

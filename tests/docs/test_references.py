@@ -26,6 +26,11 @@ def test_the_page_of_study_files_is_what_the_code_makes(references):
     assert written == references.study_files_page(), "run `python docs/make_references.py`"
 
 
+def spelt(words: list[str]) -> list[str]:
+    """Yield the spellings of an option, without what it takes; or the name of an argument."""
+    return [word for word in words if word.startswith("-")] or words[:1]
+
+
 def section_of(command: str) -> str:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     pattern = rf"^## `autoprumux {command}`\n(.*?)(?=^## |\Z)"
@@ -43,15 +48,17 @@ def test_the_page_of_commands_has_every_option_with_its_help(name):
     section = section_of(name)
 
     assert command.params
+    listed = re.findall(r"^\* `([^`]+)`: (.*)$", section, re.MULTILINE)
+    names = [spelt(name.replace(",", "").split()) for name, _ in listed]
     for option in command.params:
-        assert (
-            f"* `{option.opts[0]}" in section
-            or f"`{option.name.upper()}" in section
-            or (f"* `{option.name}" in section)
-        )
-        assert option.help.replace("<", "&lt;") in section
-    documented = set(re.findall(r"^\* `(--[a-z-]+)", section, re.MULTILINE)) - {"--help"}
-    assert documented == {option.opts[0] for option in command.params if option.opts[0][0] == "-"}
+        is_argument = option.opts[0][0] != "-"
+        name = option.metavar if is_argument else max(option.opts, key=len)
+        texts = [
+            text for words, (_, text) in zip(names, listed, strict=True) if name in spelt(words)
+        ]
+        assert len(texts) == 1, name
+        assert option.help.replace("<", "&lt;") in texts[0]
+    assert len(listed) == len(command.params) + 1  # and --help
 
 
 @pytest.mark.parametrize(
