@@ -51,6 +51,7 @@ def run_search(
     *,
     storage: str = DEFAULT_STORAGE,
     cache_dir: Path | None = None,
+    artifacts: Path | None = None,
     listener: "Listener | None" = None,
 ) -> "SearchOutcome":
     """Run or resume the study `config`; data and model are checked before the database is touched.
@@ -59,11 +60,14 @@ def run_search(
         config: The study.
         storage: Database URL.
         cache_dir: Directory of checkpoints; None means the user's cache directory.
+        artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
+            file, and none for a database server.
         listener: Told what happens; None means lines on stderr.
 
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
+    from autoprumux.dashboard.writer import NoteWriter
     from autoprumux.evaluators.trained import TrainedEvaluator
     from autoprumux.report.progress import ConsoleListener
     from autoprumux.search.runner import run_study
@@ -81,7 +85,10 @@ def run_search(
         with ExitStack() as stack:
             shown = listener or stack.enter_context(ConsoleListener())
             _announce(config, evaluator.data_fingerprint, shown)
-            return run_study(config, database, evaluator, shown)
+            noted = NoteWriter(shown, database, config.name)
+            outcome = run_study(config, database, evaluator, noted, artifacts=artifacts)
+            noted.write_all()
+            return outcome
     finally:
         database.close()
 

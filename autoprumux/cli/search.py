@@ -85,6 +85,13 @@ def search(
         Path | None,
         typer.Option(metavar="DIR", help="Checkpoints.  [default: the user's cache directory]"),
     ] = None,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Logs and histories of trials.  [default: beside an SQLite database]",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,7 +130,7 @@ def search(
     if task is not None:
         overrides.append(task_override(task, "--task"))
     config = load_study(preset, overrides)
-    outcome = run_search(config, storage=storage, cache_dir=cache_dir)
+    outcome = run_search(config, storage=storage, cache_dir=cache_dir, artifacts=artifacts)
 
     from autoprumux.report.answers import format_outcome, outcome_to_dict
 

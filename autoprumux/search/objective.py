@@ -27,14 +27,13 @@ from autoprumux.records import (
     TrialRecord,
 )
 from autoprumux.search.acquisition import Proposal
+from autoprumux.search.trial_files import TrialLog, attach_trial_files
+from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.repository import Repository
-from autoprumux.storage.trials import objectives_of
+from autoprumux.storage.trials import CONSTRAINTS, MEETS_BUDGET, constraints_of, objectives_of
 
 MINUTES = "minutes"
 """User attribute of an Optuna trial: the minutes it took; of a failed one, in its last process."""
-
-_CONSTRAINTS = "constraints"
-"""System attribute that optuna-dashboard reads: a list, not what `Trial.set_constraint` writes."""
 
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +67,8 @@ class Objective:
     listener: Listener
     record: StudyRecord
     """The study without its trials."""
+    artifacts: Artifacts | None = None
+    """Where the files of trials go, if anywhere."""
 
     def run(self, number: int, proposal: Proposal, *, is_resumed: bool = False) -> TrialRecord:
         """Evaluate a candidate as trial `number`, store the outcome and tell Optuna.
@@ -87,20 +88,24 @@ class Objective:
         self.listener.trial_started(number, candidate, proposal.choice, is_resumed)
         started = time.monotonic()
 
-        outcome = self._evaluate(candidate, seed)
+        log = TrialLog(number, candidate)
+        outcome = self._evaluate(candidate, seed, log)
         if isinstance(outcome, Measurement):
             self.repository.save_measurement(name, number, outcome)
         else:
             self.repository.save_failure(name, number, outcome)
 
-        return self.settle(number, minutes=(time.monotonic() - started) / 60)
+        return self.settle(number, minutes=(time.monotonic() - started) / 60, log=log)
 
-    def settle(self, number: int, *, minutes: float | None = None) -> TrialRecord:
+    def settle(
+        self, number: int, *, minutes: float | None = None, log: TrialLog | None = None
+    ) -> TrialRecord:
         """Tell Optuna and the listener the stored outcome of trial `number`.
 
         Args:
             number: Number of a trial with a stored measurement or failure.
             minutes: What a failed trial took, if known; a measurement has its own duration.
+            log: What its training reported, if it ended in this process.
         """
         study = self.repository.load_study(self.record.name)
         trial = next(trial for trial in study.trials if trial.number == number)
@@ -108,14 +113,16 @@ class Objective:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id(), number)
         for key, value in attributes.items():
             self.storage.set_trial_user_attr(trial_id, key, value)
+        if self.artifacts is not None and not self.storage.get_trial(trial_id).state.is_finished():
+            attach_trial_files(self.artifacts, trial_id, trial, log)
 
         if trial.measurement is None:
             self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         else:
             if study.baseline is not None:
                 loss = study.baseline.accuracy - trial.measurement.accuracy
-                excess = [loss - max(self.record.budgets)]
-                self.storage.set_trial_system_attr(trial_id, _CONSTRAINTS, excess)
+                excess = constraints_of(loss, self.record.budgets)
+                self.storage.set_trial_system_attr(trial_id, CONSTRAINTS, excess)
             values = objectives_of(trial.measurement)
             self.optuna_study.tell(number, values, skip_if_finished=True)
 
@@ -125,13 +132,14 @@ class Objective:
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.record.name)
 
-    def _evaluate(self, candidate: Candidate, seed: int) -> Measurement | Failure:
+    def _evaluate(self, candidate: Candidate, seed: int, log: TrialLog) -> Measurement | Failure:
         last_accuracy: float | None = None
 
         def report(name: str, value: float, step: int) -> None:
             nonlocal last_accuracy
             if name.endswith("/held_out_accuracy") and math.isfinite(value):
                 last_accuracy = value
+            log.add(name, value, step)
             self.listener.progress(name, value, step)
 
         try:
@@ -175,7 +183,7 @@ class Objective:
             if baseline is not None:
                 loss = baseline.accuracy - trial.measurement.accuracy
                 attributes["accuracy_loss_points"] = round(100 * loss, 3)
-                attributes["meets_loosest_budget"] = loss <= max(self.record.budgets) + 1e-9
+                attributes[MEETS_BUDGET] = constraints_of(loss, self.record.budgets)[0] <= 0
         return attributes
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -20,7 +21,12 @@ from autoprumux.config import (
     recipe_differences,
     study_to_dict,
 )
-from autoprumux.errors import NoBaselineError, StudyMismatchError, UnknownStudyError
+from autoprumux.errors import (
+    NoBaselineError,
+    StudyMismatchError,
+    UnknownStudyError,
+    UsageError,
+)
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import Proposal, chance_to_beat
@@ -36,6 +42,7 @@ from autoprumux.search.sampler import (
     free_candidates,
 )
 from autoprumux.search.space import SearchSpace
+from autoprumux.storage.artifacts import Artifacts, default_artifact_folder
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
 from autoprumux.storage.repository import Repository
@@ -71,14 +78,28 @@ class SearchOutcome:
 
 
 def run_study(
-    config: StudyConfig, database: Database, evaluator: Evaluator, listener: Listener
+    config: StudyConfig,
+    database: Database,
+    evaluator: Evaluator,
+    listener: Listener,
+    *,
+    artifacts: Path | None = None,
 ) -> SearchOutcome:
     """Search until the answer is settled, a cap is reached or no candidate is left.
 
     Run again, it goes on where it was; a trial whose process was killed is taken up first, with
     its number and seed.
 
+    Args:
+        config: The study.
+        database: Gets what the trials yield.
+        evaluator: Runs the trials.
+        listener: Told what happens.
+        artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
+            file, and none for a database server.
+
     Raises:
+        UsageError: If `artifacts` cannot be a folder.
         StudyMismatchError: If the stored study has another recipe or other data.
         InputError: If data, checkpoint or configuration are at fault.
         NoBaselineError: If the dense baseline failed.
@@ -86,7 +107,7 @@ def run_study(
     """
     started = time.monotonic()
     with _errors_in_sentences(database):
-        search = _open(config, database, evaluator, listener)
+        search = _open(config, database, evaluator, listener, artifacts)
         search.take_up_abandoned()
         stop_reason = search.stop_reason(time.monotonic() - started)
         while stop_reason is None:
@@ -235,7 +256,11 @@ def _errors_in_sentences(database: Database) -> Iterator[None]:
 
 
 def _open(
-    config: StudyConfig, database: Database, evaluator: Evaluator, listener: Listener
+    config: StudyConfig,
+    database: Database,
+    evaluator: Evaluator,
+    listener: Listener,
+    artifacts: Path | None,
 ) -> _Search:
     """Check everything that can be checked, then make or open the study."""
     repository = Repository(database)
@@ -257,7 +282,7 @@ def _open(
             f"study {config.name} goes on: {_num_trained(stored)} trained trials are stored"
         )
     repository.save_study(record)
-    return _assemble(config, record, database, evaluator, listener)
+    return _assemble(config, record, database, evaluator, listener, artifacts)
 
 
 def _assemble(
@@ -266,6 +291,7 @@ def _assemble(
     database: Database,
     evaluator: Evaluator,
     listener: Listener,
+    artifacts: Path | None,
 ) -> _Search:
     """Connect Optuna, the sampler and the objective to the study `record`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the listener tells what happens
@@ -303,9 +329,26 @@ def _assemble(
             evaluator=evaluator,
             listener=listener,
             record=record,
+            artifacts=_open_artifacts(artifacts, database, storage),
         ),
         cached_widths=evaluator.cached_widths,
     )
+
+
+def _open_artifacts(
+    folder: Path | None, database: Database, storage: BaseStorage
+) -> Artifacts | None:
+    """Open the folder that was asked for, or the one beside the database if that is possible."""
+    beside = default_artifact_folder(database)
+    if folder is not None:
+        return Artifacts(folder, storage)
+    if beside is None:
+        return None
+    try:
+        return Artifacts(beside, storage)
+    except UsageError as error:
+        _logger.warning("logs and histories of trials are not kept: %s", error)
+        return None
 
 
 def _describe(study: optuna.Study, record: StudyRecord) -> None:

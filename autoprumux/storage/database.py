@@ -5,7 +5,7 @@ import logging
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +74,11 @@ class Database:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 yield connection
 
-    def optuna_storage(self) -> "RDBStorage":
+    def optuna_storage(self, make: "Callable[..., RDBStorage] | None" = None) -> "RDBStorage":
         """Open Optuna's storage on the same database; its tables are made if they are not there.
+
+        Args:
+            make: Makes it from what `RDBStorage` takes; None means `RDBStorage` itself.
 
         Raises:
             StorageError: If Optuna cannot use the database.
@@ -87,9 +90,9 @@ class Database:
                 for _ in range(_RETRIES):
                     # Workers that make Optuna's tables at once collide; a slower one finds them.
                     with contextlib.suppress(DBAPIError, StorageInternalError):
-                        return self._make_optuna_storage()
+                        return self._make_optuna_storage(make)
                     time.sleep(_RETRY_PAUSE_S)
-                return self._make_optuna_storage()
+                return self._make_optuna_storage(make)
         except (StorageInternalError, RuntimeError) as error:
             raise StorageError(f"{self.place} cannot be used by Optuna: {error}") from error
 
@@ -107,12 +110,13 @@ class Database:
                 connection.close()
         self.engine.dispose()
 
-    def _make_optuna_storage(self) -> "RDBStorage":
+    def _make_optuna_storage(self, make: "Callable[..., RDBStorage] | None") -> "RDBStorage":
         from optuna.storages import RDBStorage
 
         url = self.engine.url.render_as_string(hide_password=False)
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
-        return RDBStorage(escaped, engine_kwargs=_engine_options(self.engine.url))
+        options = _engine_options(self.engine.url)
+        return (make or RDBStorage)(escaped, engine_kwargs=options)
 
     def _errors_in_sentences(self) -> AbstractContextManager[None]:
         return storage_errors(self.place, _secrets(self.engine.url))

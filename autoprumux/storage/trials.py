@@ -31,6 +31,14 @@ SPARSITY = "sparsity"
 METRIC_NAMES = ("accuracy", "speedup")
 """Optuna's objectives in order, both maximised."""
 
+CONSTRAINTS = "constraints"
+"""System attribute that optuna-dashboard reads: a list, not what `Trial.set_constraint` writes."""
+
+MEETS_BUDGET = "meets_loosest_budget"
+"""User attribute beside it, for the table of trials."""
+
+_TIE = 1e-9
+"""As in `autoprumux.answers`: a loss on the border of a budget is within it."""
 _NUM_EXAMPLES = 1000
 """Stand-in for the unknown size of a validation set: accuracies known to about a point."""
 
@@ -43,6 +51,12 @@ def candidate_of(trial: "FrozenTrial") -> Candidate | None:
 def objectives_of(measurement: Measurement) -> list[float]:
     """Yield the values that Optuna keeps of a measurement, in the order of its directions."""
     return [measurement.accuracy, measurement.speedup]
+
+
+def constraints_of(loss: float, budgets: Sequence[float]) -> list[float]:
+    """Yield how far an accuracy loss exceeds the loosest budget; at most 0 if it is within it."""
+    excess = loss - max(budgets)
+    return [excess if excess > _TIE else min(excess, 0.0)]
 
 
 def record_of(trial: "FrozenTrial") -> TrialRecord | None:

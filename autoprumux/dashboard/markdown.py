@@ -1,0 +1,39 @@
+"""Markdown from text of any origin: nothing in it becomes markup, a link or HTML."""
+
+import re
+import string
+from collections.abc import Iterable, Sequence
+
+_HARMLESS = ".-,;:'%=()?\""
+"""Inside a line and with the other marks escaped, these mean nothing; a dot makes links of names
+such as www.a.b."""
+_MARKUP = str.maketrans(
+    {mark: f"\\{mark}" for mark in string.punctuation if mark not in _HARMLESS}
+)
+"""CommonMark shows every punctuation mark after a backslash as it is."""
+
+
+def escape(text: object) -> str:
+    """Yield `text` as one line that Markdown shows as it is."""
+    printable = "".join(mark if mark.isprintable() else " " for mark in str(text))
+    escaped = " ".join(printable.split()).translate(_MARKUP)
+    return re.sub(r"\.(?=\w*[^\W\d])", r"\\.", escaped)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Yield a table; all its entries are escaped."""
+    lines = [_row(head), _row(["-"] * len(head), is_rule=True)]
+    return "\n".join([*lines, *(_row([str(entry) for entry in row]) for row in rows)])
+
+
+def code_block(lines: Iterable[str]) -> str:
+    """Yield a block of code whose fence is longer than any in it."""
+    text = "\n".join(lines)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{text}\n{fence}"
+
+
+def _row(entries: Sequence[str], *, is_rule: bool = False) -> str:
+    shown = entries if is_rule else [escape(entry) for entry in entries]
+    return f"| {' | '.join(shown)} |"
