@@ -139,22 +139,24 @@ def _read_entries(name_or_path: str, seen: tuple[str, ...]) -> dict[str, _Entry]
     return entries
 
 
+def preset_names() -> list[str]:
+    """Yield the names of the presets that come with the package, sorted."""
+    names = (item.name for item in resources.files("studies").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
 def _find_study(name_or_path: str) -> tuple[str, str]:
     """Yield a short name for messages and the text of a preset or a study file."""
     if name_or_path.endswith(".toml"):
         return name_or_path, _read_text(name_or_path)
-    presets = {
-        item.name.removesuffix(".toml"): item
-        for item in resources.files("studies").iterdir()
-        if item.name.endswith(".toml")
-    }
-    if name_or_path not in presets:
-        known = ", ".join(sorted(presets))
+    known_names = preset_names()
+    if name_or_path not in known_names:
+        known = ", ".join(known_names)
         raise ConfigError(
             f"`--preset` {name_or_path!r} is unknown; "
             f"there are {known}, or give the path of a .toml file."
         )
-    preset = presets[name_or_path]
+    preset = resources.files("studies") / f"{name_or_path}.toml"
     return preset.name, preset.read_text(encoding="utf-8")
 
 

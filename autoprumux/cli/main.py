@@ -21,7 +21,6 @@ from autoprumux.cli.report import REPORT_EPILOG, report
 from autoprumux.cli.search import SEARCH_EPILOG, search
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from autoprumux.cli.completion import stored_studies, stored_tasks
 from autoprumux.errors import AutoPrumuxError
 
 EXIT_INTERRUPTED = 130
@@ -22,7 +23,10 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print JSON; losses and accuracies as fractions.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log details; errors with traceback.")]
-StoredTask = Annotated[str | None, typer.Option(metavar="NAME", help="Newest study of this task.")]
+StoredTask = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Newest study of this task.", autocompletion=stored_tasks),
+]
 StoredBudgets = Annotated[
     str | None,
     typer.Option(
@@ -30,7 +34,10 @@ StoredBudgets = Annotated[
         help="Largest accuracy losses in percentage points.  [default: the study's]",
     ),
 ]
-StudyName = Annotated[str | None, typer.Option(metavar="NAME", help="Study of this name.")]
+StudyName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Study of this name.", autocompletion=stored_studies),
+]
 Recorded = Annotated[
     list[str] | None,
     typer.Option(

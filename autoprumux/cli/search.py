@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from autoprumux.api.search import run_search, task_override
+from autoprumux.cli.completion import presets, tasks
 from autoprumux.cli.options import Json, Storage, Verbose, in_one_sentence, split_list, to_json
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
@@ -23,6 +24,7 @@ def search(
         str | None,
         typer.Option(
             metavar="NAME|FILE.toml",
+            autocompletion=tasks,
             help="mnli, qnli, qqp, sst2, or a file with a task of your own.  [default: qnli]",
         ),
     ] = None,
@@ -35,7 +37,12 @@ def search(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="Recipe: a preset or a study file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            autocompletion=presets,
+            help="Recipe: a preset or a study file.",
+        ),
     ] = DEFAULT_PRESET,
     data: Annotated[
         str | None,

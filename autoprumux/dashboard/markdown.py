@@ -17,12 +17,12 @@ def escape(text: object) -> str:
     """Yield `text` as one line that Markdown shows as it is."""
     printable = "".join(mark if mark.isprintable() else " " for mark in str(text))
     escaped = " ".join(printable.split()).translate(_MARKUP)
-    return re.sub(r"\.(?=\w*[^\W\d])", r"\\.", escaped)
+    return re.sub(r"(?<=[^\W\d])\.(?=\w)", r"\\.", escaped)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Yield a table; all its entries are escaped."""
-    lines = [_row(head), _row(["-"] * len(head), is_rule=True)]
+    lines = [_row(head), _row([":-"] * len(head), is_rule=True)]
     return "\n".join([*lines, *(_row([str(entry) for entry in row]) for row in rows)])
 
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
-from autoprumux.cli.main import app
+from autoprumux.cli.main import COMMANDS, app
 from autoprumux.errors import InputError
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
 
@@ -131,7 +131,7 @@ def test_the_command_line_loads_no_heavy_library():
     assert found.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["search", "query", "export", "record", "validate", "replay"])
+@pytest.mark.parametrize("command", [command.__name__ for command, _ in COMMANDS])
 def test_every_help_ends_in_an_example(command):
     result = run([command, "--help"])
 
@@ -139,6 +139,18 @@ def test_every_help_ends_in_an_example(command):
     example = result.stdout.rstrip().splitlines()[-2:]
     assert example[0].strip() == "Example:"
     assert example[1].strip().startswith(f"autoprumux {command} ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "begin"), [("--version", "autoprumux 0."), ("--help", "Usage: autoprumux ")]
+)
+def test_the_module_does_what_the_program_does(argument, begin):
+    code = (
+        f"import runpy, sys; sys.argv[1:] = [{argument!r}]; "
+        "runpy.run_module('autoprumux', run_name='__main__')"
+    )
+
+    assert run_python(code).stdout.startswith(begin)
 
 
 @pytest.mark.parametrize(
