@@ -5,19 +5,22 @@ import string
 from collections.abc import Iterable, Sequence
 
 _HARMLESS = ".-,;:'%=()?\""
-"""Inside a line and with the other marks escaped, these mean nothing; a dot makes links of names
-such as www.a.b."""
+"""Inside a line and with the other marks escaped, these mean nothing."""
 _MARKUP = str.maketrans(
     {mark: f"\\{mark}" for mark in string.punctuation if mark not in _HARMLESS}
 )
 """CommonMark shows every punctuation mark after a backslash as it is."""
+_ADDRESS = re.compile(r"(?<=www)(?=\.)|(?<=http)(?=s?:)|(?=@)", re.IGNORECASE)
+"""Where GitHub's Markdown finds an address and makes a link of it, escaped or not."""
+_JOINER = "\u2060"
+"""Takes no room and parts no line."""
 
 
 def escape(text: object) -> str:
     """Yield `text` as one line that Markdown shows as it is."""
     printable = "".join(mark if mark.isprintable() else " " for mark in str(text))
-    escaped = " ".join(printable.split()).translate(_MARKUP)
-    return re.sub(r"(?<=[^\W\d])\.(?=\w)", r"\\.", escaped)
+    line = _ADDRESS.sub(_JOINER, " ".join(printable.split()))
+    return line.translate(_MARKUP)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
