@@ -87,6 +87,75 @@ class Throughput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """What throughputs are comparable: one machine and one setting, under a name."""
+
+    name: str
+    device: str
+    """`cpu` or the CUDA device's name."""
+    processor: str
+    """Model name of the CPU."""
+    dtype: str
+    batch_size: int
+    """Groups in a batch."""
+    length: int
+    """Tokens in a sequence."""
+    num_threads: int
+    """CPU threads; 0 on CUDA."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFacts:
+    """What decides the time of a forward pass beside N and the structure that remains."""
+
+    head_size: int
+    num_layers: int
+    dense_hidden_size: int
+    dense_num_heads: int
+    dense_feedforward_size: int
+    num_demux_layers: int
+    multiplexer: str
+    embed_mode: str
+    demultiplexer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeTiming:
+    """How long an untrained model of one shape took, interleaved with the dense baseline."""
+
+    num_instances: int
+    hidden_size: int
+    head_counts: tuple[int, ...]
+    feedforward_sizes: tuple[int, ...]
+    seconds: float
+    """Median seconds of a batch."""
+    seconds_q1: float
+    seconds_q3: float
+    share: float
+    """Median over rounds of its seconds over the dense baseline's in the same round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The law of latency of one kind of encoder under one device profile."""
+
+    profile: str
+    encoder: EncoderFacts
+    coefficients: tuple[float, ...]
+    """Shares of the dense baseline's time; see `autoprumux.surrogates.structure_latency`."""
+    log_std: float
+    """Expected misfit of a model whose structure is known, in log seconds."""
+    baseline_throughput: float
+    """Sequences per second of the dense baseline."""
+    num_repeats: int
+    """Timed rounds."""
+    duration_s: float
+    """Wall-clock seconds of the calibration."""
+    timings: tuple[ShapeTiming, ...]
+    """The dense baseline first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What one trial yielded."""
 

@@ -93,14 +93,11 @@ def load_stored(storage: str, *, name: str | None, task: str | None = None) -> "
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
-    from autoprumux.storage.database import open_database
-    from autoprumux.storage.repository import Repository
+    from autoprumux.storage.access import stored_rows
+    from autoprumux.storage.reading import read_study
 
-    database = open_database(storage, must_exist=True)
-    try:
-        return Repository(database).load_study(name=name, task=task)
-    finally:
-        database.close()
+    with stored_rows(storage) as (rows, place):
+        return read_study(rows, place, name, task)
 
 
 def load_all_stored(storage: str) -> "list[StudyRecord]":

@@ -16,20 +16,22 @@ from autoprumux.records import (
     Failure,
     Measurement,
     StudyRecord,
-    TrialRecord,
-    TrialState,
 )
 from autoprumux.storage.database import Database
 from autoprumux.storage.migrations import utc_now
-from autoprumux.storage.rows import (
-    choice_of,
-    insert_failure,
-    insert_measurement,
+from autoprumux.storage.reading import (
+    Rows,
+    StoredRow,
+    candidate_of_row,
     read_failures,
     read_measurements,
-    require_finite,
+    read_study,
+    study_of,
+    study_rows,
+    unknown_sentence,
 )
-from autoprumux.storage.schema import BUDGETS, CLAIMS, STARTS, STUDIES
+from autoprumux.storage.rows import insert_failure, insert_measurement, require_finite
+from autoprumux.storage.schema import BUDGETS, CLAIMS, METADATA, STARTS, STUDIES
 
 _Outcome = TypeVar("_Outcome", Measurement, Failure)
 
@@ -78,11 +80,7 @@ class Repository:
             StorageError: If the database cannot be read.
         """
         with self._database.read() as connection:
-            rows = _study_rows(connection)
-            for row in rows:
-                if name in (None, row["name"]) and task in (None, row["task"]):
-                    return _study(connection, row, _trials(connection, row["study_id"]))
-        raise UnknownStudyError(_unknown_sentence(self._database.place, rows, name, task))
+            return read_study(rows_of(connection), self._database.place, name, task)
 
     def list_studies(self) -> list[StudyRecord]:
         """Load all studies without their trials, the one searched last first.
@@ -91,7 +89,8 @@ class Repository:
             StorageError: If the database cannot be read.
         """
         with self._database.read() as connection:
-            return [_study(connection, row, ()) for row in _study_rows(connection)]
+            rows = rows_of(connection)
+            return [study_of(rows, row, ()) for row in study_rows(rows)]
 
     def claim(self, study: str, candidate: Candidate) -> bool:
         """Reserve a candidate for this process; False if it is taken, by whomever.
@@ -196,19 +195,28 @@ class Repository:
     def _require_study(self, connection: Connection, name: str) -> int:
         stored = _find_study(connection, name)
         if stored is None:
-            rows = _study_rows(connection)
-            raise UnknownStudyError(_unknown_sentence(self._database.place, rows, name, None))
+            rows = study_rows(rows_of(connection))
+            raise UnknownStudyError(unknown_sentence(self._database.place, rows, name, None))
         return int(stored["study_id"])
+
+
+def rows_of(connection: Connection) -> Rows:
+    """Yield the rows of our tables as `reading.py` asks for them."""
+
+    def fetch(table: str, /, **where: int | str) -> list[StoredRow]:
+        found = METADATA.tables[table]
+        query = select(found).filter_by(**where).order_by(*found.primary_key)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+    return fetch
+
+
+def _candidate(row: RowMapping) -> Candidate:
+    return candidate_of_row(dict(row))
 
 
 def _find_study(connection: Connection, name: str) -> RowMapping | None:
     return connection.execute(select(STUDIES).where(STUDIES.c.name == name)).mappings().first()
-
-
-def _study_rows(connection: Connection) -> Sequence[RowMapping]:
-    """Yield all studies, the one searched last first."""
-    order = (STUDIES.c.updated_at.desc(), STUDIES.c.study_id.desc())
-    return connection.execute(select(STUDIES).order_by(*order)).mappings().all()
 
 
 def _require_same_study(stored: RowMapping, record: StudyRecord) -> None:
@@ -235,63 +243,9 @@ def _replace_budgets(connection: Connection, study_id: int, budgets: Sequence[fl
         connection.execute(insert(BUDGETS), rows)
 
 
-def _study(
-    connection: Connection, row: RowMapping, trials: tuple[TrialRecord, ...]
-) -> StudyRecord:
-    query = select(BUDGETS.c.budget).where(BUDGETS.c.study_id == row["study_id"])
-    budgets = connection.execute(query.order_by(BUDGETS.c.position)).scalars()
-    return StudyRecord(
-        name=row["name"],
-        task=row["task"],
-        config=json.loads(row["config_json"]),
-        config_hash=row["config_hash"],
-        data_fingerprint=row["data_fingerprint"],
-        seed=row["seed"],
-        budgets=tuple(budgets),
-        trials=trials,
-    )
-
-
-def _trials(connection: Connection, study_id: int) -> tuple[TrialRecord, ...]:
-    measurements = read_measurements(connection, study_id)
-    failures = read_failures(connection, study_id)
-    query = select(STARTS).where(STARTS.c.study_id == study_id).order_by(STARTS.c.number)
-    return tuple(
-        _trial(row, measurements.get(row["number"]), failures.get(row["number"]))
-        for row in connection.execute(query).mappings()
-    )
-
-
-def _trial(
-    start: RowMapping, measurement: Measurement | None, failure: Failure | None
-) -> TrialRecord:
-    state: TrialState = "complete" if measurement else "failed" if failure else "running"
-    return TrialRecord(
-        number=start["number"],
-        candidate=_candidate(start),
-        state=state,
-        choice=choice_of(start),
-        measurement=measurement,
-        failure=failure,
-    )
-
-
-def _candidate(row: RowMapping) -> Candidate:
-    return Candidate(row["num_instances"], row["sparsity"])
-
-
 def _stored_outcome(
     connection: Connection, study_id: int, number: int
 ) -> Measurement | Failure | None:
-    measurement = read_measurements(connection, study_id, number).get(number)
-    return measurement or read_failures(connection, study_id, number).get(number)
-
-
-def _unknown_sentence(
-    place: str, rows: Sequence[RowMapping], name: str | None, task: str | None
-) -> str:
-    if not rows:
-        return f"{place} holds no studies yet. Run `autoprumux search` first."
-    wanted = "study" + (f" `{name}`" if name else "") + (f" of task `{task}`" if task else "")
-    stored = ", ".join(f"`{row['name']}` (task `{row['task']}`)" for row in rows)
-    return f"{place} holds no {wanted}; it holds {stored}."
+    rows = rows_of(connection)
+    measurement = read_measurements(rows, study_id, number).get(number)
+    return measurement or read_failures(rows, study_id, number).get(number)

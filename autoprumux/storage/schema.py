@@ -132,6 +132,7 @@ THROUGHPUTS = Table(
     Column("dtype", Text, nullable=False),
     Column("device", Text, nullable=False),
     Column("num_threads", Integer, nullable=False),
+    Column("profile", ForeignKey("prumux_profiles.name")),  # none: the trial's own measurement
     PrimaryKeyConstraint("study_id", "number", "position"),
 )
 
@@ -183,4 +184,47 @@ FAILURE_CAUSES = Table(
     Column("last_accuracy", Double),
     Column("finished_at", Text, nullable=False),
     PrimaryKeyConstraint("study_id", "number"),
+)
+
+PROFILES = Table(
+    "prumux_profiles",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("processor", Text, nullable=False),
+    Column("dtype", Text, nullable=False),
+    Column("batch_size", Integer, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("num_threads", Integer, nullable=False),
+    Column("created_at", Text, nullable=False),
+)
+
+CALIBRATIONS = Table(
+    "prumux_calibrations",
+    METADATA,
+    Column("calibration_id", Integer, primary_key=True),
+    Column("profile", ForeignKey(PROFILES.c.name), nullable=False),
+    Column("encoder_json", Text, nullable=False),
+    Column("coefficients_json", Text, nullable=False),
+    Column("log_std", Double, nullable=False),
+    Column("baseline_throughput", Double, nullable=False),
+    Column("num_repeats", Integer, nullable=False),
+    Column("duration_s", Double, nullable=False),
+    Column("created_at", Text, nullable=False),
+)
+
+CALIBRATION_TIMINGS = Table(
+    "prumux_calibration_timings",
+    METADATA,
+    Column("calibration_id", ForeignKey(CALIBRATIONS.c.calibration_id), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("num_instances", Integer, nullable=False),
+    Column("hidden_size", Integer, nullable=False),
+    Column("head_counts", Text, nullable=False),
+    Column("feedforward_sizes", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("seconds_q1", Double, nullable=False),
+    Column("seconds_q3", Double, nullable=False),
+    Column("share", Double, nullable=False),
+    PrimaryKeyConstraint("calibration_id", "position"),
 )

@@ -6,8 +6,10 @@ failure means failed, neither means running.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 BUDGET_TOLERANCE = 1e-9
 """Slack on accuracy losses, a fraction: 0.91 - 0.90 is 0.010000000000000009 in binary."""
@@ -155,12 +157,14 @@ def views_hash() -> str:
     return hashlib.sha256("".join(VIEWS.values()).encode()).hexdigest()[:16]
 
 
-def has_views(connection: Connection) -> bool:
+def has_views(connection: "Connection") -> bool:
     """Yield whether every view exists, whatever its text."""
+    from sqlalchemy import inspect
+
     return set(VIEWS) <= set(inspect(connection).get_view_names())
 
 
-def create_views(connection: Connection) -> None:
+def create_views(connection: "Connection") -> None:
     """Make the views anew inside the transaction of `connection`."""
     for name in reversed(VIEWS):
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")

@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from autoprumux.storage import migrations
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.schema import METADATA
+
+FIRST_SCHEMA = Path(__file__).parents[2] / "golden" / "schema-1.sql"
+"""The demo study as the program of schema 1 stored it."""
 
 
 def _add_column(operations: Operations) -> None:
@@ -43,7 +47,7 @@ def test_new_database_has_every_table_and_the_newest_version(database: Database)
 
     assert names == set(METADATA.tables)
     assert all(name.startswith("prumux_") for name in names)
-    assert version == migrations.newest_version() == 1
+    assert version == migrations.newest_version() == 2
 
 
 def test_older_database_takes_every_step_in_order(
@@ -53,14 +57,46 @@ def test_older_database_takes_every_step_in_order(
     steps: dict[int, migrations.Migration],
 ) -> None:
     demo_database.close()
-    steps |= {3: _add_table, 2: _add_column}
+    steps |= {4: _add_table, 3: _add_column}
 
     opened = open_database(storage_url)
 
     with opened.read() as connection:
-        assert migrations.stored_version(connection) == 3
+        assert migrations.stored_version(connection) == 4
         assert connection.execute(sa.text("SELECT note FROM prumux_claims")).scalar() == "none"
         assert connection.execute(sa.text("SELECT count(*) FROM prumux_later")).scalar() == 0
+    assert Repository(opened).load_study() == demo_study
+    opened.close()
+
+
+def described(database: Database) -> dict[str, object]:
+    """Yield columns, keys and foreign keys of every table, and the views."""
+    with database.read() as connection:
+        found = sa.inspect(connection)
+        return {
+            name: (
+                [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(name)],
+                found.get_pk_constraint(name)["constrained_columns"],
+                sorted(
+                    (key["constrained_columns"], key["referred_table"], key["referred_columns"])
+                    for key in found.get_foreign_keys(name)
+                ),
+            )
+            for name in sorted(METADATA.tables)
+        } | {"views": sorted(found.get_view_names())}
+
+
+def test_database_of_the_first_schema_is_brought_up_to_date(
+    tmp_path: Path, database: Database, demo_study: StudyRecord
+) -> None:
+    file = tmp_path / "first.db"
+    with sqlite3.connect(file) as connection:
+        connection.executescript(FIRST_SCHEMA.read_text(encoding="utf-8"))
+    connection.close()
+
+    opened = open_database(f"sqlite:///{file}")
+
+    assert described(opened) == described(database)
     assert Repository(opened).load_study() == demo_study
     opened.close()
 
@@ -74,7 +110,7 @@ def test_step_that_fails_leaves_the_database_as_it_was(
 ) -> None:
     demo_database.close()
     content = (tmp_path / "autoprumux.db").read_bytes()
-    steps |= {2: _add_column, 3: _fail}
+    steps |= {3: _add_column, 4: _fail}
 
     with pytest.raises(StorageError, match="no such table: prumux_nowhere"):
         open_database(storage_url)

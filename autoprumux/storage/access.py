@@ -1,0 +1,87 @@
+"""Rows of a stored database for reading alone, without SQLAlchemy where that is possible.
+
+Loading SQLAlchemy takes as long as all the rest of a query. An SQLite file whose tables and views
+are this program's is read by Python's own driver; every other database, and every one with which
+something is wrong, is opened as usual, which migrates it or says what is wrong.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+from autoprumux.storage.reading import Rows, StoredRow
+from autoprumux.storage.views import VIEWS, views_hash
+
+QUICK_VERSION = 2
+"""Schema version that is read directly, the newest."""
+
+_PREFIX = "sqlite:///"
+
+
+@contextmanager
+def stored_rows(url: str) -> Iterator[tuple[Rows, str]]:
+    """Give the rows of a database that must exist, and its name for messages.
+
+    Raises:
+        StorageError: If the URL or the database cannot be used.
+        NewerSchemaError: If a newer version of this program wrote it.
+    """
+    with ExitStack() as stack:
+        quick = _quick_rows(url, stack)
+        yield quick if quick is not None else _usual_rows(url, stack)
+
+
+def _usual_rows(url: str, stack: ExitStack) -> tuple[Rows, str]:
+    from autoprumux.storage.database import open_database
+    from autoprumux.storage.repository import rows_of
+
+    database = open_database(url, must_exist=True)
+    stack.callback(database.close)
+    return rows_of(stack.enter_context(database.read())), database.place
+
+
+def _quick_rows(url: str, stack: ExitStack) -> tuple[Rows, str] | None:
+    """Yield the rows of an SQLite file that is up to date, or None."""
+    path = url.removeprefix(_PREFIX)
+    file = Path(path)
+    if path == url or "?" in path or unquote(path) != path or not file.is_file():
+        return None
+    with ExitStack() as opening:
+        try:
+            source = f"{file.absolute().as_uri()}?mode=ro"
+            connection = opening.enter_context(
+                closing(sqlite3.connect(source, uri=True, isolation_level=None))
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("BEGIN")
+            is_current = _is_current(connection)
+        except sqlite3.Error:
+            return None
+        if not is_current:
+            return None
+        stack.push(opening.pop_all())
+    return _rows_of(connection), f"`{file}`"
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    stored = connection.execute("SELECT version, views_hash FROM prumux_schema_version").fetchall()
+    views = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
+    return [tuple(row) for row in stored] == [(QUICK_VERSION, views_hash())] and set(VIEWS) <= {
+        row["name"] for row in views
+    }
+
+
+def _rows_of(connection: sqlite3.Connection) -> Rows:
+    def fetch(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+        # Names of tables and columns are words of this package, never of a user.
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        key = [row["name"] for row in sorted(columns, key=lambda row: row["pk"]) if row["pk"]]
+        condition = " AND ".join(f"{name} = ?" for name in where) or "1"
+        order = ", ".join(key)
+        query = f"SELECT * FROM {table} WHERE {condition} ORDER BY {order}"
+        rows = connection.execute(query, tuple(where.values())).fetchall()
+        return [dict(row) for row in rows]
+
+    return fetch

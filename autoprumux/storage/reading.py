@@ -1,0 +1,223 @@
+"""Records from the rows of our tables, whichever library fetched them.
+
+Nothing here needs SQLAlchemy, so that a query which reads an SQLite file need not load it.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from autoprumux.errors import UnknownStudyError
+from autoprumux.records import (
+    Calibration,
+    Candidate,
+    Choice,
+    DeviceProfile,
+    EncoderFacts,
+    Failure,
+    HistoryPoint,
+    Measurement,
+    PhaseRecord,
+    ShapeTiming,
+    Structure,
+    StudyRecord,
+    Throughput,
+    TrialRecord,
+    TrialState,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+StoredRow = Mapping[str, Any]
+
+_Record = TypeVar("_Record", bound="DataclassInstance")
+
+
+class Rows(Protocol):
+    """Fetches rows of our tables; all calls see one state of the database."""
+
+    def __call__(self, table: str, /, **where: int | str) -> Sequence[StoredRow]:
+        """Yield the rows whose columns equal `where`, in the order of the primary key."""
+
+
+def read_study(rows: Rows, place: str, name: str | None, task: str | None) -> StudyRecord:
+    """Yield the study of this name and task with its trials; the one searched last of several.
+
+    Args:
+        rows: The database.
+        place: The database as error messages name it.
+        name: None takes any.
+        task: None takes any.
+
+    Raises:
+        UnknownStudyError: If there is none; the message lists what is there.
+    """
+    stored = study_rows(rows)
+    for row in stored:
+        if name in (None, row["name"]) and task in (None, row["task"]):
+            return study_of(rows, row, _trials(rows, row["study_id"]))
+    raise UnknownStudyError(unknown_sentence(place, stored, name, task))
+
+
+def study_rows(rows: Rows) -> list[StoredRow]:
+    """Yield all studies, the one searched last first."""
+    stored = sorted(rows("prumux_studies"), key=lambda row: int(row["study_id"]), reverse=True)
+    return sorted(stored, key=lambda row: str(row["updated_at"]), reverse=True)
+
+
+def study_of(rows: Rows, row: StoredRow, trials: tuple[TrialRecord, ...]) -> StudyRecord:
+    """Yield the record of a study's row."""
+    budgets = rows("prumux_budgets", study_id=row["study_id"])
+    return StudyRecord(
+        name=row["name"],
+        task=row["task"],
+        config=json.loads(row["config_json"]),
+        config_hash=row["config_hash"],
+        data_fingerprint=row["data_fingerprint"],
+        seed=row["seed"],
+        budgets=tuple(budget["budget"] for budget in budgets),
+        trials=trials,
+    )
+
+
+def unknown_sentence(
+    place: str, rows: Sequence[StoredRow], name: str | None, task: str | None
+) -> str:
+    """Yield what to say of a study that is not there."""
+    if not rows:
+        return f"{place} holds no studies yet. Run `autoprumux search` first."
+    wanted = "study" + (f" `{name}`" if name else "") + (f" of task `{task}`" if task else "")
+    stored = ", ".join(f"`{row['name']}` (task `{row['task']}`)" for row in rows)
+    return f"{place} holds no {wanted}; it holds {stored}."
+
+
+def read_measurements(
+    rows: Rows, study_id: int, number: int | None = None
+) -> dict[int, Measurement]:
+    """Yield the measurements of a study by trial number, or that of one trial."""
+    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+    throughputs = _by_trial(rows("prumux_throughputs", position=0, **key))
+    phases = _by_trial(rows("prumux_phases", **key))
+    history = _by_trial(rows("prumux_phase_history", **key))
+    environments = _by_trial(rows("prumux_environments", **key))
+    return {
+        trial: _measurement(
+            found[0], throughputs[trial][0], phases[trial], history[trial], environments[trial]
+        )
+        for trial, found in _by_trial(rows("prumux_measurements", **key)).items()
+    }
+
+
+def read_failures(rows: Rows, study_id: int, number: int | None = None) -> dict[int, Failure]:
+    """Yield the failures of a study by trial number, or that of one trial."""
+    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+    found = _by_trial(rows("prumux_failure_causes", **key))
+    return {trial: _pick(Failure, row[0]) for trial, row in found.items()}
+
+
+def read_profiles(rows: Rows) -> list[DeviceProfile]:
+    """Yield all device profiles by name."""
+    return [_pick(DeviceProfile, row) for row in rows("prumux_profiles")]
+
+
+def read_profile_throughputs(rows: Rows, study: str, profile: str) -> dict[int, Throughput]:
+    """Yield what was measured of a study under a profile, by trial; the latest of several."""
+    (stored,) = rows("prumux_studies", name=study)
+    found = rows("prumux_throughputs", study_id=stored["study_id"], profile=profile)
+    return {row["number"]: _pick(Throughput, row) for row in found}  # later positions last
+
+
+def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
+    """Yield the calibrations of a profile, the oldest first."""
+    return [
+        _pick(
+            Calibration,
+            row,
+            encoder=EncoderFacts(**json.loads(row["encoder_json"])),
+            coefficients=tuple(json.loads(row["coefficients_json"])),
+            timings=tuple(
+                _pick(ShapeTiming, timing, **_sizes(timing))
+                for timing in rows(
+                    "prumux_calibration_timings", calibration_id=row["calibration_id"]
+                )
+            ),
+        )
+        for row in rows("prumux_calibrations", profile=profile)
+    ]
+
+
+def candidate_of_row(row: StoredRow) -> Candidate:
+    """Yield the candidate of a row that names one."""
+    return Candidate(row["num_instances"], row["sparsity"])
+
+
+def _trials(rows: Rows, study_id: int) -> tuple[TrialRecord, ...]:
+    measurements = read_measurements(rows, study_id)
+    failures = read_failures(rows, study_id)
+    return tuple(
+        _trial(row, measurements.get(row["number"]), failures.get(row["number"]))
+        for row in rows("prumux_starts", study_id=study_id)
+    )
+
+
+def _trial(
+    start: StoredRow, measurement: Measurement | None, failure: Failure | None
+) -> TrialRecord:
+    state: TrialState = "complete" if measurement else "failed" if failure else "running"
+    return TrialRecord(
+        number=start["number"],
+        candidate=candidate_of_row(start),
+        state=state,
+        choice=_pick(Choice, start),
+        measurement=measurement,
+        failure=failure,
+    )
+
+
+def _by_trial(rows: Sequence[StoredRow]) -> defaultdict[int, list[StoredRow]]:
+    by_trial: defaultdict[int, list[StoredRow]] = defaultdict(list)
+    for row in rows:
+        by_trial[row["number"]].append(row)
+    return by_trial
+
+
+def _measurement(
+    row: StoredRow,
+    throughput: StoredRow,
+    phases: Sequence[StoredRow],
+    history: Sequence[StoredRow],
+    environment: Sequence[StoredRow],
+) -> Measurement:
+    points: defaultdict[int, list[HistoryPoint]] = defaultdict(list)
+    for point in history:
+        points[point["phase_position"]].append(_pick(HistoryPoint, point))
+    return _pick(
+        Measurement,
+        row,
+        correctness=bytes(row["correctness"]),
+        throughput=_pick(Throughput, throughput),
+        structure=_pick(Structure, row, **_sizes(row)),
+        phases=tuple(
+            _pick(
+                PhaseRecord,
+                phase,
+                is_cached=bool(phase["is_cached"]),  # SQLite's driver alone knows no booleans
+                history=tuple(points[phase["position"]]),
+            )
+            for phase in phases
+        ),
+        environment={entry["name"]: entry["value"] for entry in environment},
+    )
+
+
+def _sizes(row: StoredRow) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(json.loads(row[name])) for name in ("head_counts", "feedforward_sizes")}
+
+
+def _pick(kind: type[_Record], row: StoredRow, **given: object) -> _Record:
+    """Make a record from the columns named like its fields, and from `given` for the others."""
+    columns = {f.name: row[f.name] for f in fields(kind) if f.name not in given}
+    return kind(**columns, **given)

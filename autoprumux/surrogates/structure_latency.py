@@ -1,0 +1,210 @@
+"""Throughput from structure and N: a law of latency that a few timings calibrate per device.
+
+Symbols: `B` groups, `N` instances, `T` tokens, `D` hidden size and `h`, `f` heads and feed-forward
+units of a layer, all as they remain; `E` the dense hidden size; `d` the size of a head; `Q`
+positions that a layer computes (all, but only the first of the text from the last attention on).
+
+A batch takes a sum of five terms, each a non-negative coefficient times what has to be done:
+
+    products      multiplications of attention and feed-forward matrices and of attention itself
+    passes        numbers that activations, residuals, norms and softmax read and write
+    calls         sub-layers that remain, whatever their size
+    mixing        embedding N sequences and multiplexing them
+    unmixing      demultiplexer, or pooler, and classifier
+
+Each is divided by its value for the dense model of the widest N, so that coefficients are shares of
+about the dense baseline's time. `B` scales all of them alike and `T` is fixed by the profile, so
+both are left to the coefficients. Speed does not depend on the values of weights, so the timings
+are of untrained models.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprumux.errors import UsageError
+from autoprumux.records import Calibration, EncoderFacts, ShapeTiming
+from autoprumux.surrogates.base import Prediction
+
+Array = NDArray[np.float64]
+
+MAX_TIMINGS = 10
+"""Models that a calibration times."""
+
+_LAW_STD, _LAW_WEIGHT = 0.05, 3.0
+"""Misfit of the law in log seconds before any timing, and how many timings that counts as."""
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """N and the sizes that remain of an encoder; one head count and one size per layer."""
+
+    num_instances: int
+    hidden_size: int
+    head_counts: tuple[int, ...]
+    feedforward_sizes: tuple[int, ...]
+
+
+class StructureLatency:
+    """Predicts log speed-ups of shapes from the timings of a few others.
+
+    Args:
+        encoder: What shapes have in common.
+        length: Tokens in a sequence.
+        coefficients: Of the five terms, shares of the dense baseline's time.
+        log_std: Misfit in log seconds.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderFacts,
+        length: int,
+        coefficients: Sequence[float],
+        log_std: float,
+    ) -> None:
+        self._encoder, self._length = encoder, length
+        self.coefficients = tuple(float(c) for c in coefficients)
+        self.log_std = log_std
+
+    @classmethod
+    def fitted(
+        cls, encoder: EncoderFacts, length: int, timings: Sequence[ShapeTiming]
+    ) -> "StructureLatency":
+        """Fit the law to timings by non-negative least squares of relative errors.
+
+        The misfit is that of timings left out in turn, shrunk towards a usual one.
+
+        Raises:
+            UsageError: If there are fewer than three timings or one is not positive.
+        """
+        shares = np.array([timing.share for timing in timings])
+        if len(shares) < 3 or not np.all(np.isfinite(shares) & (shares > 0)):
+            raise UsageError(
+                f"A calibration needs at least three positive timings, got {shares.tolist()}."
+            )
+        terms = _all_terms(encoder, length, [shape_of(timing) for timing in timings])
+        relative = terms / shares[:, None]  # (K, 5); the fit wants relative @ coefficients = 1
+        coefficients = _non_negative(relative)
+        left_out = []
+        for index in range(len(shares)):
+            others = np.delete(relative, index, axis=0)
+            predicted = float(relative[index] @ _non_negative(others))
+            left_out.append(math.log(max(predicted, 0.1)))
+        square = float(np.square(left_out).sum()) + _LAW_WEIGHT * _LAW_STD**2
+        log_std = math.sqrt(square / (len(left_out) + _LAW_WEIGHT))
+        return cls(encoder, length, coefficients.tolist(), log_std)
+
+    @classmethod
+    def stored(cls, calibration: Calibration, length: int) -> "StructureLatency":
+        """Make the law of a stored calibration again."""
+        return cls(calibration.encoder, length, calibration.coefficients, calibration.log_std)
+
+    def shares(self, shapes: Sequence[Shape]) -> Array:
+        """Seconds of a batch over the dense baseline's, `(K,)`."""
+        terms = _all_terms(self._encoder, self._length, shapes)
+        baseline = _all_terms(self._encoder, self._length, [dense_shape(self._encoder, 1)])
+        coefficients = np.array(self.coefficients)
+        return np.asarray((terms @ coefficients) / (baseline @ coefficients), dtype=np.float64)
+
+    def predict(self, shapes: Sequence[Shape]) -> list[Prediction]:
+        """Predict log speed-ups; that of the dense baseline is 0 by definition."""
+        baseline = dense_shape(self._encoder, 1)
+        return [
+            Prediction(0.0, 0.0)
+            if shape == baseline
+            else Prediction(math.log(shape.num_instances / share), self.log_std)
+            for shape, share in zip(shapes, self.shares(shapes), strict=True)
+        ]
+
+
+def dense_shape(encoder: EncoderFacts, num_instances: int) -> Shape:
+    """Yield the shape of which nothing is pruned."""
+    return Shape(
+        num_instances,
+        encoder.dense_hidden_size,
+        (encoder.dense_num_heads,) * encoder.num_layers,
+        (encoder.dense_feedforward_size,) * encoder.num_layers,
+    )
+
+
+def shape_of(timing: ShapeTiming) -> Shape:
+    """Yield the shape that was timed."""
+    return Shape(
+        timing.num_instances,
+        timing.hidden_size,
+        timing.head_counts,
+        timing.feedforward_sizes,
+    )
+
+
+def sparsity_of(encoder: EncoderFacts, shape: Shape) -> float:
+    """Yield the share of the dense encoder's matrices that is gone."""
+
+    def weights(of: Shape) -> int:
+        heads, units = sum(of.head_counts), sum(of.feedforward_sizes)
+        return of.hidden_size * (4 * encoder.head_size * heads + 2 * units)
+
+    return 1.0 - weights(shape) / weights(dense_shape(encoder, 1))
+
+
+def _all_terms(encoder: EncoderFacts, length: int, shapes: Sequence[Shape]) -> Array:
+    """Yield the five terms of each shape over those of the dense model of N = 10, `(K, 5)`."""
+    scale = np.array(_terms(encoder, length, dense_shape(encoder, 10)))
+    return np.array([_terms(encoder, length, shape) for shape in shapes]) / scale
+
+
+def _terms(encoder: EncoderFacts, length: int, shape: Shape) -> list[float]:
+    num_instances, hidden = shape.num_instances, shape.hidden_size
+    has_prefix = encoder.demultiplexer == "index_prefix" and num_instances > 1
+    num_read = num_instances + 1 if has_prefix else 1
+    positions = length + (num_instances if has_prefix else 0)
+    attending = [layer for layer, heads in enumerate(shape.head_counts) if heads]
+    last = attending[-1] if attending else 0
+    products, passes, calls = 0.0, 2.0 * positions * hidden, 0.0
+    sizes = zip(shape.head_counts, shape.feedforward_sizes, strict=True)
+    for layer, (heads, units) in enumerate(sizes):
+        computed = positions if layer < last else num_read
+        if heads:
+            width = heads * encoder.head_size
+            products += 2.0 * hidden * width * (computed + positions)  # q, k, v and output
+            products += 2.0 * computed * positions * width
+            passes += heads * computed * positions + 2.0 * computed * hidden
+            calls += 1.0
+        if units:
+            products += 2.0 * computed * hidden * units
+            passes += 1.5 * computed * units + 2.0 * computed * hidden
+            calls += 1.0
+    mixing = _mixing(encoder, num_instances, positions, hidden)
+    return [products, passes, calls, mixing, _unmixing(encoder, num_instances, hidden)]
+
+
+def _mixing(encoder: EncoderFacts, num_instances: int, positions: int, hidden: int) -> float:
+    if num_instances == 1:
+        return 3.0 * positions * hidden
+    cost = 2.0 * num_instances * positions * hidden
+    if encoder.embed_mode == "two_pass":
+        cost *= 3.0  # a norm over each instance, then the mixture
+    if encoder.multiplexer == "contextual":  # two dense layers over all sequences
+        inner = 4 * encoder.head_size * encoder.dense_num_heads
+        inner += 2 * encoder.dense_feedforward_size
+        cost += 2.0 * num_instances * positions * hidden * inner / 100.0
+    return cost
+
+
+def _unmixing(encoder: EncoderFacts, num_instances: int, hidden: int) -> float:
+    dense = encoder.dense_hidden_size
+    if num_instances == 1:
+        return 1.0 * hidden * dense
+    layers = max(encoder.num_demux_layers - 1, 0)
+    return hidden * dense + num_instances * dense * (layers * dense + 8.0)
+
+
+def _non_negative(relative: Array) -> Array:
+    from scipy.optimize import nnls  # slow to import, and answers don't need it
+
+    solve: Callable[..., tuple[Array, float]] = nnls
+    found, _ = solve(relative, np.ones(len(relative)))
+    return np.asarray(found, dtype=np.float64)
