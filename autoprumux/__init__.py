@@ -8,13 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autoprumux.api.bench import bench
     from autoprumux.api.export import export_task
     from autoprumux.api.search import search_task
     from autoprumux.api.stored import query
 
-__all__ = ["export_task", "query", "search_task"]
+__all__ = ["bench", "export_task", "query", "search_task"]
 
 _MODULES = {
+    "bench": "autoprumux.api.bench",
     "export_task": "autoprumux.api.export",
     "query": "autoprumux.api.stored",
     "search_task": "autoprumux.api.search",

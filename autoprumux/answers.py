@@ -5,13 +5,15 @@ Importing this module loads numpy and nothing heavier.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprumux.errors import NoBaselineError, StorageError
+from autoprumux.errors import StorageError, UsageError
+from autoprumux.hardware import require_baseline
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.performance import (
     PerformanceModel,
@@ -73,6 +75,35 @@ class MeasuredModel:
     """Of the accuracy loss."""
     is_paired: bool
     """True if `interval` rests on the same examples one by one, False if on two accuracies."""
+    is_speed_measured: bool = True
+    """False if its speed on the hardware asked about is predicted."""
+
+    @property
+    def speed_mark(self) -> str:
+        """`verified` or `predicted`."""
+        return "verified" if self.is_speed_measured else "predicted"
+
+    def chance_within(self, budget: float) -> float:
+        """Probability that the true accuracy loss is at most `budget` (a fraction)."""
+        return normal_cdf(budget + _TIE - self.accuracy_loss, self._std)
+
+    def is_within(self, budget: float, confidence: float | None) -> bool:
+        """Yield whether the model counts as within a budget; see `answer_budgets`."""
+        if confidence is None:
+            return self.accuracy_loss <= budget + _TIE
+        return self.chance_within(budget) >= confidence
+
+    def needed_budget(self, confidence: float | None) -> float:
+        """Smallest budget, a fraction, that the model is within."""
+        if confidence is None:
+            return self.accuracy_loss
+        from statistics import NormalDist  # slow to import, and seldom needed
+
+        return self.accuracy_loss + NormalDist().inv_cdf(confidence) * self._std
+
+    @property
+    def _std(self) -> float:
+        return (self.interval.high - self.interval.low) / (2.0 * _Z)
 
     @property
     def speedup(self) -> float:
@@ -97,6 +128,8 @@ class PredictedModel:
     """Probability that the true accuracy loss is within the budget."""
     is_extrapolated: bool
     """True if no measured points surround the candidate."""
+    is_speed_measured: bool
+    """True if its speed was measured on the hardware asked about."""
 
     @property
     def mark(self) -> str:
@@ -116,6 +149,8 @@ class BudgetAnswer:
     """If no faster model is within the budget: the one that loses least, if any is faster."""
     predicted: tuple[PredictedModel, ...]
     """The paper's ranking, the fastest first; at most three."""
+    confidence: float | None = None
+    """Least chance of being within the budget that counts; None if measured losses decide."""
 
     @property
     def is_met(self) -> bool:
@@ -123,29 +158,43 @@ class BudgetAnswer:
         return self.best is not None and not self.best.candidate.is_baseline
 
 
-def answer_budgets(study: StudyRecord, budgets: Sequence[float]) -> tuple[BudgetAnswer, ...]:
+def answer_budgets(
+    study: StudyRecord,
+    budgets: Sequence[float],
+    *,
+    confidence: float | None = None,
+    predicted_speeds: AbstractSet[Candidate] = frozenset(),
+) -> tuple[BudgetAnswer, ...]:
     """Answer each budget from the study's finished trials.
 
     Args:
         study: With its trials.
         budgets: Largest accuracy losses, fractions.
+        confidence: A model counts as within a budget only if the chance that its true loss is
+            within it is at least so high (of a measured one, by the paired test on its examples).
+            None: if its measured, or expected, loss is.
+        predicted_speeds: Measured candidates whose speed in `study` is predicted.
 
     Returns:
         One answer per budget, in their order.
 
     Raises:
         NoBaselineError: If the study has no measured dense baseline.
+        UsageError: If `confidence` is outside (0.5, 1).
         StorageError: If its stored configuration names no widths or sparsities.
     """
-    baseline = study.baseline
-    if baseline is None:
-        raise NoBaselineError(
-            f"Study `{study.name}` has no measured dense baseline (N=1 s=0.00) yet, so losses and "
-            f"speed-ups have nothing to compare with. Run `autoprumux search --task {study.task}`."
+    if confidence is not None and not 0.5 < confidence < 1.0:
+        raise UsageError(
+            f"`--confidence` must be above 0.5 and below 1, got {confidence:g}; leave it out to "
+            "have measured losses decide."
         )
-    models = measured_models(study, baseline)
+    baseline = require_baseline(study)
+    models = [
+        replace(model, is_speed_measured=model.candidate not in predicted_speeds)
+        for model in measured_models(study, baseline)
+    ]
     predictions = _predict(study)
-    return tuple(_answer(budget, models, predictions) for budget in budgets)
+    return tuple(_answer(budget, models, predictions, confidence) for budget in budgets)
 
 
 def measured_models(study: StudyRecord, baseline: Measurement) -> list[MeasuredModel]:
@@ -221,23 +270,41 @@ def _answer(
     budget: float,
     models: Sequence[MeasuredModel],
     predictions: tuple[PerformanceModel, Sequence[PerformancePrediction]],
+    confidence: float | None,
 ) -> BudgetAnswer:
     model, candidates = predictions
-    within = [m for m in models if m.accuracy_loss <= budget + _TIE]
+    within = [m for m in models if m.is_within(budget, confidence)]
     best = min(within, key=_order, default=None)
     closest = None
     if best is None or best.candidate.is_baseline:
-        closest = min(_faster(models), key=lambda m: (m.accuracy_loss, *_order(m)), default=None)
-    by_candidate = {m.candidate: m for m in models}
-    predicted = []
-    for prediction in rank_predicted(candidates, budget)[:NUM_PREDICTED]:
-        measured = by_candidate.get(prediction.candidate)
-        predicted.append(
-            _as_measured(prediction, measured, budget)
-            if measured
-            else _as_predicted(prediction, model.chance_within(prediction.candidate, budget))
+        closest = min(
+            _faster(models),
+            key=lambda m: (m.needed_budget(confidence), *_order(m)),
+            default=None,
         )
-    return BudgetAnswer(budget=budget, best=best, closest=closest, predicted=tuple(predicted))
+    by_candidate = {m.candidate: m for m in models}
+    ranked = [
+        _as_measured(prediction, by_candidate[prediction.candidate], budget)
+        if prediction.candidate in by_candidate
+        else _as_predicted(prediction, model.chance_within(prediction.candidate, budget))
+        for prediction in _ranking(candidates, budget, confidence)
+    ]
+    likely = [m for m in ranked if confidence is None or m.chance >= confidence]
+    return BudgetAnswer(
+        budget=budget,
+        best=best,
+        closest=closest,
+        predicted=tuple(likely[:NUM_PREDICTED]),
+        confidence=confidence,
+    )
+
+
+def _ranking(
+    candidates: Sequence[PerformancePrediction], budget: float, confidence: float | None
+) -> list[PerformancePrediction]:
+    """Yield candidates by the paper's ranking, no more of them than will be shown."""
+    ranked = rank_predicted(candidates, budget)
+    return ranked if confidence is not None else ranked[:NUM_PREDICTED]
 
 
 def _faster(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
@@ -250,19 +317,18 @@ def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
 
 
 def _as_predicted(prediction: PerformancePrediction, chance: float) -> PredictedModel:
-    return _ranked(prediction, loss_interval(prediction), chance, is_verified=False)
+    return _ranked(prediction, loss_interval(prediction), chance, False)
 
 
 def _as_measured(
     prediction: PerformancePrediction, measured: MeasuredModel, budget: float
 ) -> PredictedModel:
-    interval, loss = measured.interval, measured.accuracy_loss
-    chance = normal_cdf(budget + _TIE - loss, (interval.high - interval.low) / (2.0 * _Z))
-    return _ranked(prediction, interval, chance, is_verified=True)
+    ranked = _ranked(prediction, measured.interval, measured.chance_within(budget), True)
+    return replace(ranked, is_speed_measured=measured.is_speed_measured)
 
 
 def _ranked(
-    prediction: PerformancePrediction, interval: Interval, chance: float, *, is_verified: bool
+    prediction: PerformancePrediction, interval: Interval, chance: float, is_verified: bool
 ) -> PredictedModel:
     return PredictedModel(
         candidate=prediction.candidate,
@@ -274,6 +340,7 @@ def _ranked(
         speedup_interval=speedup_interval(prediction),
         chance=chance,
         is_extrapolated=prediction.is_extrapolated,
+        is_speed_measured=is_verified,
     )
 
 

@@ -119,20 +119,27 @@ class EncoderFacts:
     demultiplexer: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapeTiming:
-    """How long an untrained model of one shape took, interleaved with the dense baseline."""
+@dataclass(frozen=True, order=True)
+class EncoderShape:
+    """N and the sizes that remain of an encoder; lists have one entry per layer."""
 
     num_instances: int
     hidden_size: int
     head_counts: tuple[int, ...]
     feedforward_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeTiming:
+    """How long an untrained model of one shape took, interleaved with the dense baseline."""
+
+    shape: EncoderShape
     seconds: float
     """Median seconds of a batch."""
     seconds_q1: float
     seconds_q3: float
     share: float
-    """Median over rounds of its seconds over the dense baseline's in the same round."""
+    """Lower quartile of its seconds over the dense baseline's: other programs only add time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the functions, so that importing this module costs nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from autoprumux.config import DEFAULT_STORAGE, parse_budgets
 
 if TYPE_CHECKING:
     from autoprumux.answers import BudgetAnswer
-    from autoprumux.records import StudyRecord
+    from autoprumux.hardware import StudyOnHardware
+    from autoprumux.records import DeviceProfile, StudyRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,33 +21,83 @@ class QueryOutcome:
     """What the database answers."""
 
     study: "StudyRecord"
+    """With the speeds that the answers rest on."""
     answers: "tuple[BudgetAnswer, ...]"
+    hardware: "StudyOnHardware | None" = None
+    """Whose speeds these are; None: those that its trials were measured with."""
 
 
 def query(
     task: str | None = None,
-    budget: str | None = None,
+    budget: str | float | Sequence[float] | None = None,
     *,
     study: str | None = None,
     storage: str = DEFAULT_STORAGE,
+    confidence: float | None = None,
+    device_profile: str | None = None,
+    batch_size: int | None = None,
+    length: int | None = None,
 ) -> QueryOutcome:
     """Yield the best models per budget from the database alone; nothing is trained.
 
     Args:
         task: Takes the newest study of this task; None takes the newest of all.
-        budget: Percentage points, see `search_task`; None means the budgets of the study.
+        budget: Percentage points: a number, several, or a text as for `search_task`; None means
+            the budgets of the study.
         study: Takes the study of this name.
         storage: Database URL.
+        confidence: Least chance, in (0.5, 1), that the true loss of a model is within a budget;
+            None: measured losses decide.
+        device_profile: Hardware whose stored or calibrated speeds count, see `bench`.
+        batch_size: Groups in a batch; takes stored speeds of this setting.
+        length: Tokens in a sequence; takes stored speeds of this setting.
 
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
-    budgets = None if budget is None else parse_budgets(budget)
+    budgets = None if budget is None else parse_budgets(_as_text(budget))
 
     from autoprumux.answers import answer_budgets
+    from autoprumux.hardware import choose_profile, study_on
+    from autoprumux.storage import reading
+    from autoprumux.storage.access import stored_rows
 
-    record = load_stored(storage, name=study, task=task)
-    return QueryOutcome(study=record, answers=answer_budgets(record, budgets or record.budgets))
+    hardware = None
+    with stored_rows(storage) as (rows, place):
+        record = reading.read_study(rows, place, study, task)
+        if (device_profile, batch_size, length) != (None, None, None):
+            profile = choose_profile(
+                record,
+                reading.read_profiles(rows),
+                name=device_profile,
+                batch_size=batch_size,
+                length=length,
+            )
+            if profile is not None:
+                stored = reading.read_profile_throughputs(rows, record.name, profile.name)
+                calibrations = reading.read_calibrations(rows, profile.name)
+                hardware = study_on(record, profile, stored, calibrations)
+                record = hardware.study
+    answers = answer_budgets(
+        record,
+        budgets or record.budgets,
+        confidence=confidence,
+        predicted_speeds=frozenset() if hardware is None else hardware.predicted,
+    )
+    return QueryOutcome(study=record, answers=answers, hardware=hardware)
+
+
+def list_profiles(storage: str = DEFAULT_STORAGE) -> "list[DeviceProfile]":
+    """Yield the device profiles of a database by name.
+
+    Raises:
+        AutoPrumuxError: See `autoprumux.errors`.
+    """
+    from autoprumux.storage.access import stored_rows
+    from autoprumux.storage.reading import read_profiles
+
+    with stored_rows(storage) as (rows, _):
+        return read_profiles(rows)
 
 
 def report_task(
@@ -111,3 +163,10 @@ def load_all_stored(storage: str) -> "list[StudyRecord]":
         return [repository.load_study(study.name) for study in repository.list_studies()]
     finally:
         database.close()
+
+
+def _as_text(budget: str | float | Sequence[float]) -> str:
+    if isinstance(budget, str):
+        return budget
+    points = [budget] if isinstance(budget, int | float) else budget
+    return ",".join(str(value) for value in points)

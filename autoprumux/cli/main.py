@@ -7,6 +7,7 @@ import typer
 from autoprumux.cli.dashboard import DASHBOARD_EPILOG, dashboard
 from autoprumux.cli.export import EXPORT_EPILOG, export
 from autoprumux.cli.predict import PREDICT_EPILOG, predict
+from autoprumux.cli.bench import BENCH_EPILOG, bench
 from autoprumux.cli.pretrain import PRETRAIN_EPILOG, pretrain
 from autoprumux.cli.query import QUERY_EPILOG, query
 from autoprumux.cli.recordings import (
@@ -34,6 +35,7 @@ COMMANDS = (
     (export, EXPORT_EPILOG),
     (predict, PREDICT_EPILOG),
     (dashboard, DASHBOARD_EPILOG),
+    (bench, BENCH_EPILOG),
     (pretrain, PRETRAIN_EPILOG),
     (record, RECORD_EPILOG),
     (validate, VALIDATE_EPILOG),

@@ -13,7 +13,9 @@ from autoprumux.answers import (
     candidate_grid,
 )
 from autoprumux.config import DEFAULT_STORAGE
+from autoprumux.hardware import StudyOnHardware
 from autoprumux.records import Candidate, StudyRecord
+from autoprumux.report.profiles import format_hardware
 from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_duration, format_points
 
 ASK_FURTHER = "0:10:0.5"
@@ -87,7 +89,11 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
     return "\n".join(lines)
 
 
-def format_answers(study: StudyRecord, answers: Sequence[BudgetAnswer]) -> str:
+def format_answers(
+    study: StudyRecord,
+    answers: Sequence[BudgetAnswer],
+    hardware: StudyOnHardware | None = None,
+) -> str:
     """Yield the table of a query, with what it rests on above."""
     baseline = study.baseline
     num_failed = sum(trial.state == "failed" for trial in study.trials)
@@ -103,6 +109,9 @@ def format_answers(study: StudyRecord, answers: Sequence[BudgetAnswer]) -> str:
             f"dense baseline: accuracy {100 * baseline.accuracy:.1f}, {speed.throughput:.0f} seq/s"
             f" ({speed.device}, {speed.dtype}, {speed.length} tokens, batch {speed.batch_size})"
         )
+    if hardware is not None:
+        lines.append(format_hardware(hardware))
+    lines += [_rule(answer) for answer in answers[:1]]
     return "\n".join([*lines, "", *_answer_table(answers)])
 
 
@@ -126,6 +135,7 @@ def answers_to_rows(answers: Sequence[BudgetAnswer]) -> list[dict[str, Any]]:
     return [
         {
             "budget": answer.budget,
+            "confidence": answer.confidence,
             "is_met": answer.is_met,
             "best": _measured_to_dict(answer.best),
             "closest": _measured_to_dict(answer.closest),
@@ -152,6 +162,7 @@ def _measured_to_dict(model: MeasuredModel | None) -> dict[str, Any] | None:
         "accuracy": measurement.accuracy,
         "accuracy_loss": model.accuracy_loss,
         "accuracy_loss_interval": _pair(model.interval),
+        "speed_status": model.speed_mark,
         "throughput": measurement.throughput.throughput,
         "speedup": measurement.speedup,
         "speedup_quartiles": [
@@ -171,6 +182,7 @@ def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
         "accuracy_loss": model.accuracy_loss,
         "accuracy_loss_interval": _pair(model.interval),
         "speedup": model.speedup,
+        "speed_status": "verified" if model.is_speed_measured else "predicted",
         "speedup_interval": _pair(model.speedup_interval),
         "chance": model.chance,
         "is_extrapolated": model.is_extrapolated,
@@ -179,6 +191,15 @@ def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
 
 def _pair(interval: Interval) -> list[float]:
     return [interval.low, interval.high]
+
+
+def _rule(answer: BudgetAnswer) -> str:
+    if answer.confidence is None:
+        return "a measured model is within a budget if its measured loss is"
+    return (
+        f"a model is within a budget if the chance that its true loss is within it is at least "
+        f"{answer.confidence:g}"
+    )
 
 
 def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
@@ -214,11 +235,21 @@ def _none_meets(answer: BudgetAnswer) -> str:
     closest = answer.closest
     if closest is None:
         return "no measured model is faster than the dense baseline"
-    needed = math.ceil(1000 * closest.accuracy_loss - 1e-6) / 10
-    return (
-        f"none meets it; closest: {closest.candidate} loses {_points(closest.accuracy_loss)}, "
-        f"{closest.speedup:.2f}x (--budget {needed:.1f})"
+    needed = math.ceil(1000 * closest.needed_budget(answer.confidence) - 1e-6) / 10
+    chance = (
+        "" if answer.confidence is None else f", chance {closest.chance_within(answer.budget):.2f}"
     )
+    return (
+        f"none meets it; closest: {closest.candidate} loses {_points(closest.accuracy_loss)}"
+        f"{chance}, {_speedup(closest)} (--budget {needed:.1f})"
+    )
+
+
+def _speedup(model: MeasuredModel | PredictedModel) -> str:
+    """Yield a speed-up; one that is not measured on the hardware asked about has a tilde."""
+    is_verified = isinstance(model, MeasuredModel) or model.is_verified
+    tilde = "~" if is_verified and not model.is_speed_measured else ""
+    return f"{tilde}{model.speedup:.2f}x"
 
 
 def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
@@ -241,13 +272,13 @@ def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
 def _measured_row(model: MeasuredModel) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
-    return f"{start} {_interval(model.interval)}  {model.speedup:8.2f}x  {speed.throughput:6.0f}"
+    return f"{start} {_interval(model.interval)}  {_speedup(model):>9}  {speed.throughput:6.0f}"
 
 
 def _predicted_row(model: PredictedModel) -> str:
     start = _row(model.candidate, model.mark, model.accuracy, model.accuracy_loss)
     chance = f"{'':8}  {model.chance:6.2f}"
-    return f"{start} {_interval(model.interval)}  {model.speedup:8.2f}x{chance}"
+    return f"{start} {_interval(model.interval)}  {_speedup(model):>9}{chance}"
 
 
 def _row(candidate: Candidate, mark: str, accuracy: float, loss: float) -> str:

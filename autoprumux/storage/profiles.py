@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 from sqlalchemy import Connection, func, insert, select
 
 from autoprumux.errors import StorageError, UsageError
-from autoprumux.records import Calibration, DeviceProfile, Throughput
+from autoprumux.records import Calibration, DeviceProfile, EncoderShape, Throughput
 from autoprumux.storage.database import Database
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.reading import read_profiles
 from autoprumux.storage.repository import rows_of
-from autoprumux.storage.rows import plain_row, require_finite
+from autoprumux.storage.rows import Row, plain_row, require_finite
 from autoprumux.storage.schema import (
     CALIBRATION_TIMINGS,
     CALIBRATIONS,
@@ -78,15 +78,18 @@ class ProfileRepository:
             result = connection.execute(insert(CALIBRATIONS), row)
             (calibration_id,) = result.inserted_primary_key or (None,)
             rows = [
-                plain_row(timing)
-                | {"calibration_id": calibration_id, "position": position}
-                | {
-                    name: json.dumps([int(size) for size in getattr(timing, name)])
-                    for name in ("head_counts", "feedforward_sizes")
-                }
+                {"calibration_id": calibration_id, "position": position}
+                | plain_row(timing, without=("shape",))
+                | _shape_row(timing.shape)
                 for position, timing in enumerate(calibration.timings)
             ]
             connection.execute(insert(CALIBRATION_TIMINGS), rows)
+
+
+def _shape_row(shape: EncoderShape) -> Row:
+    sizes = {name: getattr(shape, name) for name in ("head_counts", "feedforward_sizes")}
+    texts = {name: json.dumps([int(size) for size in found]) for name, found in sizes.items()}
+    return plain_row(shape, without=tuple(sizes)) | texts
 
 
 def _save_profile(connection: Connection, profile: DeviceProfile) -> None:

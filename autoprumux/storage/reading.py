@@ -16,6 +16,7 @@ from autoprumux.records import (
     Choice,
     DeviceProfile,
     EncoderFacts,
+    EncoderShape,
     Failure,
     HistoryPoint,
     Measurement,
@@ -139,7 +140,7 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
             encoder=EncoderFacts(**json.loads(row["encoder_json"])),
             coefficients=tuple(json.loads(row["coefficients_json"])),
             timings=tuple(
-                _pick(ShapeTiming, timing, **_sizes(timing))
+                _pick(ShapeTiming, timing, shape=_pick(EncoderShape, timing, **_sizes(timing)))
                 for timing in rows(
                     "prumux_calibration_timings", calibration_id=row["calibration_id"]
                 )

@@ -4,29 +4,29 @@ Symbols: `B` groups, `N` instances, `T` tokens, `D` hidden size and `h`, `f` hea
 units of a layer, all as they remain; `E` the dense hidden size; `d` the size of a head; `Q`
 positions that a layer computes (all, but only the first of the text from the last attention on).
 
-A batch takes a sum of five terms, each a non-negative coefficient times what has to be done:
+A batch takes a sum of six terms, each a non-negative coefficient times what has to be done:
 
     products      multiplications of attention and feed-forward matrices and of attention itself
+    ragged        those of matrices with a side that is no multiple of 16, wasting vector units
     passes        numbers that activations, residuals, norms and softmax read and write
     calls         sub-layers that remain, whatever their size
     mixing        embedding N sequences and multiplexing them
     unmixing      demultiplexer, or pooler, and classifier
 
-Each is divided by its value for the dense model of the widest N, so that coefficients are shares of
-about the dense baseline's time. `B` scales all of them alike and `T` is fixed by the profile, so
-both are left to the coefficients. Speed does not depend on the values of weights, so the timings
+Each is divided by its value for the dense model with N = 10, so that coefficients are about shares
+of the dense baseline's time. `B` scales all of them alike and `T` is fixed by the profile, so both
+are left to the coefficients. Speed does not depend on the values of weights, so the timings
 are of untrained models.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.errors import UsageError
-from autoprumux.records import Calibration, EncoderFacts, ShapeTiming
+from autoprumux.records import Calibration, EncoderFacts, EncoderShape, ShapeTiming
 from autoprumux.surrogates.base import Prediction
 
 Array = NDArray[np.float64]
@@ -34,18 +34,10 @@ Array = NDArray[np.float64]
 MAX_TIMINGS = 10
 """Models that a calibration times."""
 
+_LANES = 16
+"""Numbers in a vector register of 512 bits; also what GPUs' matrix units like best."""
 _LAW_STD, _LAW_WEIGHT = 0.05, 3.0
 """Misfit of the law in log seconds before any timing, and how many timings that counts as."""
-
-
-@dataclass(frozen=True, order=True)
-class Shape:
-    """N and the sizes that remain of an encoder; one head count and one size per layer."""
-
-    num_instances: int
-    hidden_size: int
-    head_counts: tuple[int, ...]
-    feedforward_sizes: tuple[int, ...]
 
 
 class StructureLatency:
@@ -54,7 +46,7 @@ class StructureLatency:
     Args:
         encoder: What shapes have in common.
         length: Tokens in a sequence.
-        coefficients: Of the five terms, shares of the dense baseline's time.
+        coefficients: Of the six terms, shares of the dense baseline's time.
         log_std: Misfit in log seconds.
     """
 
@@ -85,8 +77,8 @@ class StructureLatency:
             raise UsageError(
                 f"A calibration needs at least three positive timings, got {shares.tolist()}."
             )
-        terms = _all_terms(encoder, length, [shape_of(timing) for timing in timings])
-        relative = terms / shares[:, None]  # (K, 5); the fit wants relative @ coefficients = 1
+        terms = _all_terms(encoder, length, [timing.shape for timing in timings])
+        relative = terms / shares[:, None]  # (K, 6); the fit wants relative @ coefficients = 1
         coefficients = _non_negative(relative)
         left_out = []
         for index in range(len(shares)):
@@ -102,14 +94,14 @@ class StructureLatency:
         """Make the law of a stored calibration again."""
         return cls(calibration.encoder, length, calibration.coefficients, calibration.log_std)
 
-    def shares(self, shapes: Sequence[Shape]) -> Array:
+    def shares(self, shapes: Sequence[EncoderShape]) -> Array:
         """Seconds of a batch over the dense baseline's, `(K,)`."""
         terms = _all_terms(self._encoder, self._length, shapes)
         baseline = _all_terms(self._encoder, self._length, [dense_shape(self._encoder, 1)])
         coefficients = np.array(self.coefficients)
         return np.asarray((terms @ coefficients) / (baseline @ coefficients), dtype=np.float64)
 
-    def predict(self, shapes: Sequence[Shape]) -> list[Prediction]:
+    def predict(self, shapes: Sequence[EncoderShape]) -> list[Prediction]:
         """Predict log speed-ups; that of the dense baseline is 0 by definition."""
         baseline = dense_shape(self._encoder, 1)
         return [
@@ -120,9 +112,9 @@ class StructureLatency:
         ]
 
 
-def dense_shape(encoder: EncoderFacts, num_instances: int) -> Shape:
+def dense_shape(encoder: EncoderFacts, num_instances: int) -> EncoderShape:
     """Yield the shape of which nothing is pruned."""
-    return Shape(
+    return EncoderShape(
         num_instances,
         encoder.dense_hidden_size,
         (encoder.dense_num_heads,) * encoder.num_layers,
@@ -130,55 +122,54 @@ def dense_shape(encoder: EncoderFacts, num_instances: int) -> Shape:
     )
 
 
-def shape_of(timing: ShapeTiming) -> Shape:
-    """Yield the shape that was timed."""
-    return Shape(
-        timing.num_instances,
-        timing.hidden_size,
-        timing.head_counts,
-        timing.feedforward_sizes,
-    )
-
-
-def sparsity_of(encoder: EncoderFacts, shape: Shape) -> float:
+def sparsity_of(encoder: EncoderFacts, shape: EncoderShape) -> float:
     """Yield the share of the dense encoder's matrices that is gone."""
 
-    def weights(of: Shape) -> int:
+    def weights(of: EncoderShape) -> int:
         heads, units = sum(of.head_counts), sum(of.feedforward_sizes)
         return of.hidden_size * (4 * encoder.head_size * heads + 2 * units)
 
     return 1.0 - weights(shape) / weights(dense_shape(encoder, 1))
 
 
-def _all_terms(encoder: EncoderFacts, length: int, shapes: Sequence[Shape]) -> Array:
-    """Yield the five terms of each shape over those of the dense model of N = 10, `(K, 5)`."""
+def _all_terms(encoder: EncoderFacts, length: int, shapes: Sequence[EncoderShape]) -> Array:
+    """Yield the six terms of each shape over those of the dense model of N = 10, `(K, 6)`."""
     scale = np.array(_terms(encoder, length, dense_shape(encoder, 10)))
-    return np.array([_terms(encoder, length, shape) for shape in shapes]) / scale
+    scale[1] = scale[0]  # a dense model may have no ragged matrix
+    terms = np.array([_terms(encoder, length, shape) for shape in shapes])
+    return np.asarray(terms / scale, dtype=np.float64)
 
 
-def _terms(encoder: EncoderFacts, length: int, shape: Shape) -> list[float]:
+def _terms(encoder: EncoderFacts, length: int, shape: EncoderShape) -> list[float]:
     num_instances, hidden = shape.num_instances, shape.hidden_size
     has_prefix = encoder.demultiplexer == "index_prefix" and num_instances > 1
     num_read = num_instances + 1 if has_prefix else 1
     positions = length + (num_instances if has_prefix else 0)
     attending = [layer for layer, heads in enumerate(shape.head_counts) if heads]
     last = attending[-1] if attending else 0
-    products, passes, calls = 0.0, 2.0 * positions * hidden, 0.0
+    passes, calls, products, ragged = 2.0 * positions * hidden, 0.0, 0.0, 0.0
     sizes = zip(shape.head_counts, shape.feedforward_sizes, strict=True)
     for layer, (heads, units) in enumerate(sizes):
         computed = positions if layer < last else num_read
         if heads:
             width = heads * encoder.head_size
-            products += 2.0 * hidden * width * (computed + positions)  # q, k, v and output
-            products += 2.0 * computed * positions * width
+            projected = 2.0 * hidden * width * (computed + positions)  # q, k, v and output
+            products += projected + 2.0 * computed * positions * width
+            ragged += projected * _is_ragged(hidden, width)
             passes += heads * computed * positions + 2.0 * computed * hidden
             calls += 1.0
         if units:
             products += 2.0 * computed * hidden * units
+            ragged += 2.0 * computed * hidden * units * _is_ragged(hidden, units)
             passes += 1.5 * computed * units + 2.0 * computed * hidden
             calls += 1.0
     mixing = _mixing(encoder, num_instances, positions, hidden)
-    return [products, passes, calls, mixing, _unmixing(encoder, num_instances, hidden)]
+    unmixing = _unmixing(encoder, num_instances, hidden)
+    return [products, ragged, passes, calls, mixing, unmixing]
+
+
+def _is_ragged(*sides: int) -> bool:
+    return any(side % _LANES for side in sides)
 
 
 def _mixing(encoder: EncoderFacts, num_instances: int, positions: int, hidden: int) -> float:

@@ -8,6 +8,7 @@ from autoprumux.records import (
     Calibration,
     DeviceProfile,
     EncoderFacts,
+    EncoderShape,
     ShapeTiming,
     StudyRecord,
     Throughput,
@@ -32,10 +33,7 @@ PROFILE = DeviceProfile(
     num_threads=2,
 )
 TIMING = ShapeTiming(
-    num_instances=1,
-    hidden_size=128,
-    head_counts=(4, 4),
-    feedforward_sizes=(512, 0),
+    shape=EncoderShape(1, 128, (4, 4), (512, 0)),
     seconds=0.03,
     seconds_q1=0.029,
     seconds_q3=0.033,
@@ -59,7 +57,7 @@ CALIBRATION = Calibration(
     baseline_throughput=2100.0,
     num_repeats=20,
     duration_s=12.0,
-    timings=(TIMING, replace(TIMING, num_instances=5, share=0.4)),
+    timings=(TIMING, replace(TIMING, shape=EncoderShape(5, 120, (1, 0), (0, 9)), share=0.4)),
 )
 
 

@@ -1,0 +1,233 @@
+"""The bridge to the trainers' clock: times models on this machine, without training."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from autoprumux.errors import InputError
+from autoprumux.evaluators.trained import map_error
+from autoprumux.records import (
+    DeviceProfile,
+    EncoderFacts,
+    EncoderShape,
+    ShapeTiming,
+    Throughput,
+)
+from trainers.config import ModelConfig, TrainerConfig
+from trainers.errors import CheckpointError, ConfigError, TrainerError
+from trainers.measure.environment import describe_environment
+from trainers.measure.throughput import full_batch, measure_throughput
+from trainers.measure.untrained import forward, random_examples, time_rounds, untrained_model
+from trainers.models.checkpoints import CONFIG_FILE, load_model
+from trainers.models.muxed_bert import MuxedBert
+from trainers.models.shape import MuxedBertShape
+from trainers.models.sources import load_source, load_stored
+from trainers.stages import resolve_device
+
+_OPTIONS = {
+    "throughput.batch_size": "--batch-size",
+    "throughput.length": "--length",
+    "device": "--device",
+}
+"""How the user of a timer spells what its errors are about."""
+
+
+@contextmanager
+def model_timer(config: TrainerConfig, num_threads: int | None = None) -> Iterator["ModelTimer"]:
+    """Give a timer; torch computes with `num_threads` CPU threads while the block runs.
+
+    Args:
+        config: Recipe whose models are timed; its throughput section says how.
+        num_threads: None leaves torch's number.
+
+    Raises:
+        InputError: If the device, the model or a length cannot be used.
+    """
+    before = torch.get_num_threads()
+    with _errors_as_ours():
+        device = resolve_device(config.device)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    try:
+        yield ModelTimer(config, device)
+    finally:
+        torch.set_num_threads(before)
+
+
+class ModelTimer:
+    """Times models of one recipe in one setting.
+
+    Args:
+        config: Recipe whose models are timed.
+        device: Where they are timed.
+    """
+
+    def __init__(self, config: TrainerConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        self._dense_shape = lru_cache(maxsize=None)(self._load_shape)
+
+    def profile(self, name: str = "") -> DeviceProfile:
+        """Yield the setting under `name`, or under one that describes it."""
+        environment = describe_environment(self._device)
+        is_cpu = self._device.type == "cpu"
+        found = DeviceProfile(
+            name=name,
+            device=environment["device"],
+            processor=environment["processor"],
+            dtype="float32",
+            batch_size=self._config.throughput.batch_size,
+            length=self._length,
+            num_threads=torch.get_num_threads() if is_cpu else 0,
+        )
+        return found if name else replace(found, name=default_name(found))
+
+    def encoder(self, widths: Sequence[int]) -> EncoderFacts:
+        """Yield what the models of the recipe have in common.
+
+        Raises:
+            InputError: If the model cannot be loaded.
+        """
+        shape = self._dense_shape(max(widths))
+        return EncoderFacts(
+            head_size=shape.head_size,
+            num_layers=shape.num_layers,
+            dense_hidden_size=shape.dense_hidden_size,
+            dense_num_heads=shape.dense_num_heads,
+            dense_feedforward_size=shape.dense_feedforward_size,
+            num_demux_layers=shape.num_demux_layers,
+            multiplexer=shape.multiplexer,
+            embed_mode=shape.embed_mode,
+            demultiplexer=shape.demultiplexer,
+        )
+
+    def measure(self, shape: EncoderShape, checkpoint: str) -> Throughput:
+        """Time the model of a trial in turn with the dense baseline.
+
+        Args:
+            shape: What remains of it. If its directory is not here, an untrained model of this
+                shape is timed instead: speed does not depend on the values of weights.
+            checkpoint: Its directory.
+
+        Raises:
+            InputError: If a model cannot be loaded or the length does not fit it.
+        """
+        with _errors_as_ours():
+            directory = Path(checkpoint)
+            if checkpoint and (directory / CONFIG_FILE).is_file():
+                model = load_model(directory).to(self._device)
+            else:
+                model = untrained_model(self._pruned_shape(shape), self._device)
+            return self._measure(model, self._dense_shape(1))
+
+    def measure_directory(self, directory: Path) -> Throughput:
+        """Time the model of a directory in turn with an untrained dense one of its kind.
+
+        Raises:
+            InputError: If it cannot be loaded or the length does not fit it.
+        """
+        with _errors_as_ours():
+            model = load_stored(ModelConfig(source=str(directory))).to(self._device)
+            return self._measure(model, model.shape.dense(1))
+
+    def time_shapes(
+        self, shapes: Sequence[EncoderShape], limit_s: float
+    ) -> tuple[list[ShapeTiming], int]:
+        """Time untrained models in turn, the first of which is the dense baseline.
+
+        Returns:
+            The timings in order, and the number of rounds that fitted into `limit_s` seconds.
+
+        Raises:
+            InputError: If a model cannot be built, or the time is too short.
+        """
+        with _errors_as_ours():
+            self._check_length(self._dense_shape(1))
+            passes = []
+            for shape in shapes:
+                model = untrained_model(self._pruned_shape(shape), self._device)
+                examples = random_examples(model.shape.vocab_size, self._length)
+                size = (self._config.throughput.batch_size, self._length)
+                batch = full_batch(examples, shape.num_instances, *size, self._device)
+                passes.append(forward(model, batch))
+            seconds = time_rounds(passes, limit_s=limit_s, device=self._device)
+        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=1)
+        timings = [
+            ShapeTiming(
+                shape=shape,
+                seconds=float(median[place]),
+                seconds_q1=float(low[place]),
+                seconds_q3=float(high[place]),
+                share=float(low[place] / low[0]),
+            )
+            for place, shape in enumerate(shapes)
+        ]
+        return timings, seconds.shape[1]
+
+    @property
+    def _length(self) -> int:
+        return self._config.throughput.length or self._config.data.max_length
+
+    def _load_shape(self, num_instances: int) -> MuxedBertShape:
+        with _errors_as_ours():
+            return load_source(self._config.model, num_instances).shape
+
+    def _pruned_shape(self, shape: EncoderShape) -> MuxedBertShape:
+        dense = self._dense_shape(shape.num_instances)
+        if len(shape.head_counts) != dense.num_layers:
+            raise CheckpointError(
+                f"The stored model has {len(shape.head_counts)} layers, but "
+                f"`{self._config.model.source}` has {dense.num_layers}."
+            )
+        return replace(
+            dense,
+            hidden_size=shape.hidden_size,
+            head_counts=shape.head_counts,
+            feedforward_sizes=shape.feedforward_sizes,
+        )
+
+    def _measure(self, model: MuxedBert, baseline: MuxedBertShape) -> Throughput:
+        self._check_length(baseline)
+        result = measure_throughput(
+            model,
+            untrained_model(baseline, self._device),
+            random_examples(baseline.vocab_size, self._length),
+            self._config.throughput,
+            length=self._length,
+            device=self._device,
+        )
+        return Throughput(**asdict(result))
+
+    def _check_length(self, shape: MuxedBertShape) -> None:
+        if self._length > shape.max_positions:
+            raise ConfigError(
+                f"`throughput.length` must be at most {shape.max_positions}, the positions of the "
+                f"model, got {self._length}."
+            )
+
+
+def default_name(profile: DeviceProfile) -> str:
+    """Yield a name that tells the setting: `cpu-2threads-float32-b64-l32`."""
+    words = "-".join(profile.device.lower().split())
+    threads = f"-{profile.num_threads}threads" if profile.num_threads else ""
+    return f"{words}{threads}-{profile.dtype}-b{profile.batch_size}-l{profile.length}"
+
+
+@contextmanager
+def _errors_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except TrainerError as error:
+        mapped = map_error(error)
+        message = str(mapped)
+        for key, option in _OPTIONS.items():
+            message = message.replace(f"`trainer.{key}`", f"`{option}`")
+        raise InputError(message, cause=mapped.cause) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise InputError(
+            "The device ran out of memory; use a smaller `--batch-size`.", cause="out_of_memory"
+        ) from error
