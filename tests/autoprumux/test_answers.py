@@ -13,7 +13,7 @@ from autoprumux.answers import (
     pareto_front,
     rank_predicted,
 )
-from autoprumux.errors import NoBaselineError, StorageError, TrialError
+from autoprumux.errors import NoBaselineError, StorageError, TrialError, UsageError
 from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
 from autoprumux.surrogates.performance import PerformancePrediction
@@ -295,6 +295,66 @@ def test_the_training_grid_predicts_the_best_of_the_test_grid_for_most_budgets()
     ]
 
     assert sum(hits) >= 17
+
+
+def test_with_a_confidence_only_models_that_are_likely_within_count() -> None:
+    study = make_study(SOME)
+    budget = 0.036  # (2, 0.8) loses 3.5 points, give or take a point
+
+    (plain,) = answer_budgets(study, [budget])
+    (sure,) = answer_budgets(study, [budget], confidence=0.9)
+
+    assert plain.best is not None
+    assert sure.best is not None
+    assert plain.best.candidate == Candidate(2, 0.8)
+    assert plain.best.chance_within(budget) < 0.9
+    assert sure.best.candidate != Candidate(2, 0.8)
+    assert sure.best.chance_within(budget) >= 0.9
+    assert sure.confidence == 0.9
+    assert all(p.chance >= 0.9 for p in sure.predicted)
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.9, 0.99])
+def test_the_needed_budget_of_the_closest_is_the_smallest_that_it_meets(
+    confidence: float,
+) -> None:
+    study = make_study(SOME)
+    (answer,) = answer_budgets(study, [0.001], confidence=confidence)
+    assert answer.closest is not None
+    assert not answer.is_met
+
+    needed = answer.closest.needed_budget(confidence)
+
+    below, above = answer_budgets(study, [needed - 1e-4, needed + 1e-4], confidence=confidence)
+    assert not below.is_met
+    assert above.best is not None
+    assert above.best.candidate == answer.closest.candidate
+    assert answer.closest.chance_within(needed) == pytest.approx(confidence, abs=1e-6)
+
+
+@quick
+@given(points=measured_tables, budget=st.floats(0.0, 0.3))
+def test_more_confidence_never_yields_a_faster_model(
+    points: dict[Candidate, tuple[float, float]], budget: float
+) -> None:
+    table = table_of(points)
+    study = make_study(list(table), replaced=table)
+
+    speeds = [
+        answer.best.speedup
+        for confidence in (None, 0.6, 0.9, 0.99)
+        for answer in answer_budgets(study, [budget], confidence=confidence)
+        if answer.best is not None
+    ]
+
+    assert speeds == sorted(speeds, reverse=True)
+    assert len(speeds) == 4  # the baseline is within every budget
+
+
+@pytest.mark.parametrize("confidence", [0.5, 1.0, 0.3, 90.0, float("nan")])
+def test_a_confidence_that_says_nothing_is_refused(confidence: float) -> None:
+    with pytest.raises(UsageError, match=r"`--confidence` must be above 0\.5 and below 1, got "):
+        answer_budgets(make_study(SOME), [0.02], confidence=confidence)
 
 
 def test_failed_candidates_are_not_recommended() -> None:
