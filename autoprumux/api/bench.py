@@ -172,7 +172,7 @@ def _calibrate(
     from autoprumux.surrogates.structure_latency import StructureLatency
 
     encoder = timer.encoder(widths)
-    shapes = calibration_shapes(encoder, widths)
+    shapes = calibration_shapes(encoder, widths, profile.length)
     report(f"timing {len(shapes)} untrained models for at most {CALIBRATION_LIMIT_S:.0f} s")
     timings, num_rounds = timer.time_shapes(shapes, CALIBRATION_LIMIT_S)
     law = StructureLatency.fitted(encoder, profile.length, timings)

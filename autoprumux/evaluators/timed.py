@@ -225,7 +225,8 @@ def _errors_as_ours() -> Iterator[None]:
         mapped = map_error(error)
         message = str(mapped)
         for key, option in _OPTIONS.items():
-            message = message.replace(f"`trainer.{key}`", f"`{option}`")
+            for spelt in (f"`trainer.{key}`", f"`{key}`"):
+                message = message.replace(spelt, f"`{option}`")
         raise InputError(message, cause=mapped.cause) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise InputError(

@@ -77,8 +77,7 @@ class StructureLatency:
             raise UsageError(
                 f"A calibration needs at least three positive timings, got {shares.tolist()}."
             )
-        terms = _all_terms(encoder, length, [timing.shape for timing in timings])
-        relative = terms / shares[:, None]  # (K, 6); the fit wants relative @ coefficients = 1
+        relative = relative_terms(encoder, length, [timing.shape for timing in timings], shares)
         coefficients = _non_negative(relative)
         left_out = []
         for index in range(len(shares)):
@@ -110,6 +109,13 @@ class StructureLatency:
             else Prediction(math.log(shape.num_instances / share), self.log_std)
             for shape, share in zip(shapes, self.shares(shapes), strict=True)
         ]
+
+
+def relative_terms(
+    encoder: EncoderFacts, length: int, shapes: Sequence[EncoderShape], shares: Array
+) -> Array:
+    """Yield `(K, 6)` terms over `(K,)` shares: times the coefficients, it should be 1."""
+    return _all_terms(encoder, length, shapes) / shares[:, None]
 
 
 def dense_shape(encoder: EncoderFacts, num_instances: int) -> EncoderShape:

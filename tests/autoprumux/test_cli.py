@@ -607,7 +607,6 @@ def test_failures_are_listed_with_cause_and_message_even_without_a_baseline(monk
 
     monkeypatch.setattr(BuiltinEvaluator, "evaluate", evaluate)
     assert run(SEARCH).exit_code == 1
-    monkeypatch.undo()
 
     text, as_json = run([*QUERY, "--failures"]), run([*QUERY, "--failures", "--json"])
     as_csv, asked = run([*QUERY, "--failures", "--csv"]), run(QUERY)

@@ -92,7 +92,9 @@ def test_a_calibration_predicts_the_models_that_were_not_timed(demo_study):
         assert speed.speedup == pytest.approx(math.exp(expected.mean))
         assert speed.throughput == pytest.approx(500.0 * speed.speedup)
         assert (speed.batch_size, speed.length, speed.num_threads) == (8, 64, 4)
-        assert math.log(speed.speedup_q3 / speed.speedup_q1) == pytest.approx(1.349 * expected.std)
+        assert math.log(speed.speedup_q3 / speed.speedup_q1) == pytest.approx(
+            1.349 * expected.std, rel=1e-3
+        )
 
 
 def test_measured_speeds_go_before_predicted_ones(demo_study):
@@ -152,7 +154,7 @@ def test_answers_say_which_speeds_are_predicted(demo_study):
 
 
 def test_the_fastest_there_may_be_another_one_than_here(demo_study):
-    slow_muxing = replace(CALIBRATION, coefficients=(0.05, 0.0, 0.05, 0.0, 8.0, 8.0))
+    slow_muxing = replace(CALIBRATION, coefficients=(0.05, 0.0, 0.05, 0.0, 0.0, 8.0))
     (here,) = answer_budgets(demo_study, [0.1])
 
     (there,) = answer_budgets(study_on(demo_study, PROFILE, {}, [slow_muxing]).study, [0.1])

@@ -92,7 +92,7 @@ def test_calibration_shapes_are_timed_in_order(monkeypatch):
 
     monkeypatch.setattr(timed, "time_rounds", rounds)
     with model_timer(TINY) as timer:
-        shapes = calibration_shapes(timer.encoder((1, 2)), (1, 2))
+        shapes = calibration_shapes(timer.encoder((1, 2)), (1, 2), 8)
         timings, num_rounds = timer.time_shapes(shapes, 10.0)
 
     assert num_rounds == 5

@@ -63,7 +63,7 @@ def timed_on_a_device(
 
 
 def test_ten_timings_give_a_device_its_coefficients_back() -> None:
-    shapes = calibration_shapes(ENCODER, WIDTHS)
+    shapes = calibration_shapes(ENCODER, WIDTHS, LENGTH)
 
     law = StructureLatency.fitted(ENCODER, LENGTH, timed_on_a_device(shapes))
 
@@ -76,7 +76,7 @@ def test_ten_timings_give_a_device_its_coefficients_back() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_of_three_per_cent_in_the_timings_costs_few_cells_more_than_ten(seed: int) -> None:
-    shapes = calibration_shapes(ENCODER, WIDTHS)
+    shapes = calibration_shapes(ENCODER, WIDTHS, LENGTH)
 
     law = StructureLatency.fitted(ENCODER, LENGTH, timed_on_a_device(shapes, 0.03, seed))
 
@@ -88,7 +88,7 @@ def test_noise_of_three_per_cent_in_the_timings_costs_few_cells_more_than_ten(se
 def test_intervals_hold_what_they_promise() -> None:
     inside = []
     for seed in range(40):
-        shapes = calibration_shapes(ENCODER, WIDTHS)
+        shapes = calibration_shapes(ENCODER, WIDTHS, LENGTH)
         law = StructureLatency.fitted(ENCODER, LENGTH, timed_on_a_device(shapes, 0.05, seed))
         for prediction, cell in zip(law.predict(CELLS), timed_on_a_device(CELLS), strict=True):
             true = math.log(cell.shape.num_instances / cell.share)
@@ -146,7 +146,7 @@ def test_prefix_positions_lengthen_every_sequence() -> None:
 def test_shapes_to_time_are_few_distinct_and_begin_with_the_baseline(
     widths: tuple[int, ...],
 ) -> None:
-    shapes = calibration_shapes(ENCODER, widths)
+    shapes = calibration_shapes(ENCODER, widths, LENGTH)
 
     assert shapes[0] == dense_shape(ENCODER, 1)
     assert 5 <= len(shapes) == len(set(shapes)) <= MAX_TIMINGS
@@ -158,7 +158,7 @@ def test_shapes_to_time_are_few_distinct_and_begin_with_the_baseline(
 
 @pytest.mark.parametrize("shares", [[1.0, 0.5], [1.0, 0.5, 0.0], [1.0, 0.5, math.nan]])
 def test_timings_that_no_law_can_be_fitted_to_are_refused(shares: list[float]) -> None:
-    shapes = calibration_shapes(ENCODER, WIDTHS)
+    shapes = calibration_shapes(ENCODER, WIDTHS, LENGTH)
     timings = [timing(shape, share) for shape, share in zip(shapes, shares, strict=False)]
 
     with pytest.raises(UsageError, match="at least three positive timings"):
