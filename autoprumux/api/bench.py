@@ -271,10 +271,10 @@ def _directory_of(target: str | None) -> Path | None:
 
 def _owner_of(directory: Path, storage: str) -> tuple[StudyRecord, TrialRecord] | None:
     """Yield the stored trial whose model is in `directory`, if the database is there."""
-    try:
-        studies = load_all_stored(storage)
-    except StorageError:  # a directory can be timed without a database
+    file = storage.removeprefix("sqlite:///")
+    if file != storage and not Path(file).exists():  # a model can be timed without a database
         return None
+    studies = load_all_stored(storage)
     place = directory.resolve()
     for study in studies:
         for trial in study.trials:

@@ -213,7 +213,8 @@ class ModelTimer:
 def default_name(profile: DeviceProfile) -> str:
     """Yield a name that tells the setting: `cpu-2threads-float32-b64-l32`."""
     words = "-".join(profile.device.lower().split())
-    threads = f"-{profile.num_threads}threads" if profile.num_threads else ""
+    plural = "" if profile.num_threads == 1 else "s"
+    threads = f"-{profile.num_threads}thread{plural}" if profile.num_threads else ""
     return f"{words}{threads}-{profile.dtype}-b{profile.batch_size}-l{profile.length}"
 
 

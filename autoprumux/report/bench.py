@@ -7,6 +7,9 @@ from typing import Any, Protocol
 from autoprumux.records import Calibration, Candidate, DeviceProfile, StudyRecord, Throughput
 from autoprumux.report.profiles import format_profile
 
+BUSY_LOG_STD = 0.25
+"""Misfit beyond which timings contradict each other; on a quiet machine it is below 0.1."""
+
 
 class Bench(Protocol):
     """What was timed; see `autoprumux.api.bench.BenchOutcome`."""
@@ -93,3 +96,5 @@ def _calibration_lines(calibration: Calibration) -> Iterator[str]:
         f"seq/s."
     )
     yield f"Expected misfit of a model of known structure: {100 * calibration.log_std:.0f} %."
+    if calibration.log_std > BUSY_LOG_STD:
+        yield "The machine was too busy for this to be of use; run again when it is quiet."

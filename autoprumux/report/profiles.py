@@ -20,7 +20,8 @@ def format_hardware(hardware: StudyOnHardware) -> str:
 
 def format_profile(profile: DeviceProfile) -> str:
     """Yield a profile's name and setting."""
-    threads = f", {profile.num_threads} threads" if profile.num_threads else ""
+    plural = "" if profile.num_threads == 1 else "s"
+    threads = f", {profile.num_threads} thread{plural}" if profile.num_threads else ""
     device = profile.processor if profile.device == "cpu" else profile.device
     return (
         f"{profile.name} ({device}, {profile.dtype}, batch {profile.batch_size}, "

@@ -27,7 +27,7 @@ def test_a_profile_tells_the_setting_and_has_a_name_that_does():
         profile = timer.profile()
         named = timer.profile("laptop")
 
-    assert profile.name == "cpu-1threads-float32-b2-l8" == default_name(profile)
+    assert profile.name == "cpu-1thread-float32-b2-l8" == default_name(profile)
     assert (profile.batch_size, profile.length, profile.num_threads) == (2, 8, 1)
     assert profile.processor
     assert named == replace(profile, name="laptop")
