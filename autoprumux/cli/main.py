@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from autoprumux.cli.bench import BENCH_EPILOG, bench
 from autoprumux.cli.dashboard import DASHBOARD_EPILOG, dashboard
 from autoprumux.cli.export import EXPORT_EPILOG, export
 from autoprumux.cli.predict import PREDICT_EPILOG, predict
-from autoprumux.cli.bench import BENCH_EPILOG, bench
 from autoprumux.cli.pretrain import PRETRAIN_EPILOG, pretrain
 from autoprumux.cli.query import QUERY_EPILOG, query
 from autoprumux.cli.recordings import (
