@@ -258,11 +258,18 @@ def rank_predicted(predictions: Iterable[_Ranked], budget: float) -> list[_Ranke
 
 
 def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePrediction]]:
-    """The model, and its predictions of all candidates but those that failed."""
+    """The model, and its predictions of all candidates but those that failed.
+
+    What was stopped early is predicted: it may be within a looser budget than that of its search.
+    """
     measured = study.measured
     grid = sorted({*candidate_grid(study), *measured})
-    model = PerformanceModel.from_measured(measured, telling_failures(study), grid)
-    failed = {t.candidate for t in study.trials if t.failure is not None} - measured.keys()
+    stopped = study.stopped
+    model = PerformanceModel.from_measured(
+        measured, telling_failures(study), grid, stopped=stopped
+    )
+    failed = {t.candidate for t in study.trials if t.failure is not None}
+    failed -= measured.keys() | stopped.keys()
     return model, model.predict([c for c in grid if c not in failed])
 
 

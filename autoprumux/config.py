@@ -37,6 +37,8 @@ class SearchConfig:
     """The search stops when no candidate has a higher chance of beating the verified best."""
     stop_gain: float = 0.05
     """Share by which a candidate must beat the verified best to count."""
+    stop_hopeless: bool = True
+    """True stops a trial that cannot meet the loosest budget any more; docs/search.md."""
     seed: int = 0
     """Seed of the choices and of the trainings."""
 

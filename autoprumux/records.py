@@ -193,15 +193,33 @@ class Measurement:
         return self.throughput.speedup
 
 
+HOPELESS = "hopeless"
+"""Cause of a trial that was stopped because it could not meet the loosest budget any more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a trial yielded nothing."""
 
     cause: str
-    """One word: `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, `error`, …"""
+    """One word: `hopeless`, `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, …"""
     message: str
     last_accuracy: float | None = None
     """Last held-out accuracy seen, if any."""
+    reachable_accuracy: float | None = None
+    """Of a `hopeless` trial: the most that it could still have reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerUp:
+    """A candidate that was not chosen, as the sampler saw it; fields as in `Choice`."""
+
+    candidate: Candidate
+    chance: float
+    expected_speedup: float
+    expected_gain: float
+    predicted_minutes: float
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +235,8 @@ class Choice:
     """Expected gain in the best feasible speed-up, averaged over the budgets."""
     predicted_minutes: float | None = None
     score: float | None = None
+    runners_up: tuple[RunnerUp, ...] = ()
+    """The candidates that would have come next, the best first; at most five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +274,18 @@ class StudyRecord:
     def measured(self) -> dict[Candidate, Measurement]:
         """Finished trials by candidate."""
         return {t.candidate: t.measurement for t in self.trials if t.measurement is not None}
+
+    @property
+    def stopped(self) -> dict[Candidate, float]:
+        """The most accuracy that candidates could have reached whose trial was `hopeless`.
+
+        Of a candidate with several failed trials the last counts, of a measured one none.
+        """
+        reachable = {
+            t.candidate: t.failure.reachable_accuracy for t in self.trials if t.failure is not None
+        }
+        measured = self.measured
+        return {c: a for c, a in reachable.items() if a is not None and c not in measured}
 
     @property
     def baseline(self) -> Measurement | None:

@@ -12,7 +12,14 @@ from typing import Any
 
 from autoprumux.config import flatten, study_to_dict
 from autoprumux.errors import NoBaselineError, StudyMismatchError
-from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
+from autoprumux.records import (
+    HOPELESS,
+    Candidate,
+    Failure,
+    Measurement,
+    StudyRecord,
+    TrialRecord,
+)
 from autoprumux.study_files import DEFAULT_PRESET, load_study
 
 
@@ -105,7 +112,7 @@ def record_studies(studies: Sequence[StudyRecord], *, name: str, recorded: str) 
     for study in studies:
         _require_comparable(first, study)
         for trial in study.trials:
-            if trial.state != "running":
+            if trial.state != "running" and not _is_stopped(trial):
                 recorded_trial = _recorded(trial, study.seed)
                 trials.setdefault((trial.candidate, study.seed), recorded_trial)
     return Recording(
@@ -118,6 +125,11 @@ def record_studies(studies: Sequence[StudyRecord], *, name: str, recorded: str) 
         recorded=recorded,
         trials=tuple(trials[key] for key in sorted(trials)),
     )
+
+
+def _is_stopped(trial: TrialRecord) -> bool:
+    """True of a trial stopped early: what it would have yielded is not known."""
+    return trial.failure is not None and trial.failure.cause == HOPELESS
 
 
 def _require_comparable(first: StudyRecord, study: StudyRecord) -> None:

@@ -11,9 +11,9 @@ hardly possible model of 30 times its speed hides a likely one of 3 times.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
-from autoprumux.records import Candidate, Choice, Measurement
+from autoprumux.records import Candidate, Choice, Measurement, RunnerUp
 from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction, normal_cdf
 
 NEAR_TIE = 0.05
@@ -82,6 +82,15 @@ def rank_by_score(
     return _sort(propose(c, p) for c, p in zip(candidates, predictions, strict=True))
 
 
+def with_runners_up(proposal: Proposal, others: Sequence[Proposal]) -> Proposal:
+    """Yield `proposal` with the candidates that would have come next; those without a score not.
+
+    A choice whose order follows no score has none to compare.
+    """
+    runners_up = tuple(_as_runner_up(other) for other in others if other.choice.score is not None)
+    return replace(proposal, choice=replace(proposal.choice, runners_up=runners_up))
+
+
 def chance_to_beat(
     model: PerformanceModel,
     measured: Mapping[Candidate, Measurement],
@@ -125,6 +134,12 @@ def _sort(proposals: Iterable[Proposal]) -> list[Proposal]:
         ordered.extend(sorted(ties, key=lambda p: p.candidate))
         rest = rest[len(ties) :]
     return ordered
+
+
+def _as_runner_up(proposal: Proposal) -> RunnerUp:
+    choice = proposal.choice
+    numbers = {f.name: getattr(choice, f.name) for f in fields(RunnerUp) if f.name != "candidate"}
+    return RunnerUp(candidate=proposal.candidate, **numbers)
 
 
 def _score(proposal: Proposal) -> float:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprumux.records import Candidate, Choice
+from autoprumux.records import Candidate, Choice, RunnerUp
 from autoprumux.search.acquisition import Proposal
+from autoprumux.search.hopeless import repeatable
 from autoprumux.search.space import encode
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, candidate_of
@@ -90,13 +91,14 @@ class StoredClaims:
         return None
 
     def take(self, number: int, proposal: Proposal) -> bool:
-        """See `Claims.take`; a failed baseline may be claimed again, all else needs it."""
+        """See `Claims.take`; what may be tried again may be claimed again."""
         note = encode(proposal.candidate) | {"choice": asdict(proposal.choice)}
         self._storage.set_trial_system_attr(self._trial_id(number), _PROPOSAL, note)
         if self._repository.claim(self._study, proposal.candidate):
             return True
-        is_baseline = proposal.candidate.is_baseline
-        return is_baseline and not self._is_held_by_other(number, proposal.candidate)
+        again = repeatable(self._repository.load_study(self._study))
+        is_free = proposal.candidate in again
+        return is_free and not self._is_held_by_other(number, proposal.candidate)
 
     def noted(self, number: int) -> Proposal | None:
         """Yield the proposal noted on trial `number`, if any."""
@@ -111,17 +113,21 @@ class StoredClaims:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _is_held_by_other(self, number: int, candidate: Candidate) -> bool:
-        """True if another unfailed trial has `candidate` as its parameters, or is about to."""
+        """True if another trial has `candidate` as its parameters, or is about to.
+
+        A failed trial does not hold what may be tried again.
+        """
+        is_repeatable = candidate in repeatable(self._repository.load_study(self._study))
         return any(
-            self._holds(trial, candidate)
+            self._holds(trial, candidate, is_repeatable)
             for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)
             if trial.number != number
         )
 
-    def _holds(self, trial: FrozenTrial, candidate: Candidate) -> bool:
+    def _holds(self, trial: FrozenTrial, candidate: Candidate, is_repeatable: bool) -> bool:
         held = candidate_of(trial)
         if held is not None or trial.state != TrialState.RUNNING:
-            is_in_vain = trial.state == TrialState.FAIL and candidate.is_baseline
+            is_in_vain = trial.state == TrialState.FAIL and is_repeatable
             return held == candidate and not is_in_vain
         proposal = noted_proposal(trial)
         return proposal is not None and proposal.candidate == candidate and self._is_at_work(trial)
@@ -142,8 +148,10 @@ def noted_proposal(trial: FrozenTrial) -> Proposal | None:
     note = trial.system_attrs.get(_PROPOSAL)
     if not isinstance(note, Mapping):
         return None
-    candidate = Candidate(note[NUM_INSTANCES], note[SPARSITY])
-    return Proposal(candidate, Choice(**note["choice"]))
+    candidate, choice = Candidate(note[NUM_INSTANCES], note[SPARSITY]), dict(note["choice"])
+    others = [dict(other) for other in choice.pop("runners_up", ())]
+    runners_up = tuple(RunnerUp(candidate=Candidate(**o.pop("candidate")), **o) for o in others)
+    return Proposal(candidate, Choice(**choice, runners_up=runners_up))
 
 
 def _this_worker() -> list[Any]:

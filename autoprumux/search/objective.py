@@ -27,6 +27,7 @@ from autoprumux.records import (
     TrialRecord,
 )
 from autoprumux.search.acquisition import Proposal
+from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.repository import Repository
@@ -69,6 +70,8 @@ class Objective:
     """The study without its trials."""
     artifacts: Artifacts | None = None
     """Where the files of trials go, if anywhere."""
+    num_held_out: int | None = None
+    """Examples behind a held-out accuracy; None stops no trial early."""
 
     def run(self, number: int, proposal: Proposal, *, is_resumed: bool = False) -> TrialRecord:
         """Evaluate a candidate as trial `number`, store the outcome and tell Optuna.
@@ -132,7 +135,16 @@ class Objective:
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.record.name)
 
+    def _watch(self, candidate: Candidate) -> Watch | None:
+        """Yield what stops a trial early; the baseline must be measured for it."""
+        if self.num_held_out is None:
+            return None
+        study = self.repository.load_study(self.record.name)
+        rule = HopelessRule.from_study(study, self.num_held_out)
+        return Watch(rule, candidate) if rule is not None else None
+
     def _evaluate(self, candidate: Candidate, seed: int, log: TrialLog) -> Measurement | Failure:
+        watch = self._watch(candidate)
         last_accuracy: float | None = None
 
         def report(name: str, value: float, step: int) -> None:
@@ -141,13 +153,20 @@ class Objective:
                 last_accuracy = value
             log.add(name, value, step)
             self.listener.progress(name, value, step)
+            if watch is not None:
+                watch.see(name, value, step)
 
         try:
             measurement = self.evaluator.evaluate(candidate, seed, report)
         except (InputError, UsageError, StorageError):
             raise
         except TrialError as error:
-            return Failure(cause=error.cause, message=str(error), last_accuracy=last_accuracy)
+            return Failure(
+                cause=error.cause,
+                message=str(error),
+                last_accuracy=last_accuracy,
+                reachable_accuracy=error.reachable if isinstance(error, HopelessError) else None,
+            )
         except MemoryError:
             message = "The machine ran out of memory."
             return Failure(cause="out_of_memory", message=message, last_accuracy=last_accuracy)

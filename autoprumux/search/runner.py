@@ -32,6 +32,7 @@ from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import Proposal, chance_to_beat
 from autoprumux.search.claims import StoredClaims
 from autoprumux.search.cost import CostModel
+from autoprumux.search.hopeless import repeatable
 from autoprumux.search.objective import MINUTES, Objective
 from autoprumux.search.objective import Listener as Listener
 from autoprumux.search.sampler import (
@@ -165,7 +166,7 @@ class _Search:
         if search.timeout_s and elapsed_s >= search.timeout_s:
             return f"the time limit of {search.timeout_s:g} s is reached"
         claimed = set(self.repository.list_claims(self.config.name))
-        free = [c for c in untried if c.is_baseline or c not in claimed]
+        free = [c for c in untried if c in repeatable(record) or c not in claimed]
         if not free:
             return OTHERS_TOOK_THE_LAST
         return self._why_settled(record, free)
@@ -330,6 +331,7 @@ def _assemble(
             listener=listener,
             record=record,
             artifacts=_open_artifacts(artifacts, database, storage),
+            num_held_out=config.trainer.data.num_held_out if config.search.stop_hopeless else None,
         ),
         cached_widths=evaluator.cached_widths,
     )

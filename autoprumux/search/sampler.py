@@ -18,9 +18,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprumux.records import Candidate, Choice, StudyRecord
-from autoprumux.search.acquisition import Proposal, rank_by_score
+from autoprumux.search.acquisition import Proposal, rank_by_score, with_runners_up
 from autoprumux.search.claims import Claims, NoClaims
 from autoprumux.search.cost import CostModel
+from autoprumux.search.hopeless import repeatable
 from autoprumux.search.space import SearchSpace, encode
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, read_study
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures
@@ -29,6 +30,9 @@ Order = Literal["performance_model", "random", "grid"]
 
 ASSUMED_VALIDATION_SIZE = 1000
 """Examples behind an accuracy of which Optuna's trials alone don't tell the number."""
+
+NUM_RUNNERS_UP = 5
+"""Candidates that are stored beside the chosen one, to explain the choice."""
 
 BASELINE_CHOICE = Choice(reason="the dense baseline is always first")
 
@@ -68,8 +72,9 @@ class PerformanceModelSampler(BaseSampler):
         Args:
             space: The candidates.
             budgets: Largest accuracy losses that are asked for, fractions.
-            seed: Seed of the `random` order.
-            order: `random` and `grid` ignore the performance model; they are for comparison.
+            seed: Seed of the `random` order and of Optuna's samplers.
+            order: All but `performance_model` ignore it; they are for comparison, and for those
+                who prefer them.
             history: Reads the study as our tables tell it.
             claims: Keeps other processes from the same candidate.
             cached_widths: Widths whose start need not be trained again, see `Evaluator`.
@@ -137,7 +142,9 @@ class PerformanceModelSampler(BaseSampler):
         if not candidates and self._is_plain:
             _logger.warning("Every candidate has had its trial; starting over with the first.")
             candidates = list(self._space.candidates)
-        for proposal in self._rank(record, candidates, trial.number):
+        ranked = self._rank(record, candidates, trial.number)
+        for place, first in enumerate(ranked, start=1):
+            proposal = with_runners_up(first, ranked[place : place + NUM_RUNNERS_UP])
             if self._claims.take(trial.number, proposal):
                 return proposal
         raise NoCandidateLeftError
@@ -168,10 +175,9 @@ class PerformanceModelSampler(BaseSampler):
 
 
 def free_candidates(space: SearchSpace, record: StudyRecord) -> list[Candidate]:
-    """Yield the candidates without a trial; a failed baseline stays free, all else needs it."""
-    taken = {
-        t.candidate for t in record.trials if t.state != "failed" or not t.candidate.is_baseline
-    }
+    """Yield the candidates without a trial, and those whose failure does not count any more."""
+    again = repeatable(record)
+    taken = {t.candidate for t in record.trials if t.state != "failed" or t.candidate not in again}
     return [candidate for candidate in space.candidates if candidate not in taken]
 
 
@@ -187,6 +193,7 @@ def fit_model(record: StudyRecord, space: SearchSpace) -> PerformanceModel:
         measured,
         telling_failures(record),
         space.candidates,
+        stopped=record.stopped,
         validation_size=ASSUMED_VALIDATION_SIZE if is_bare else None,
     )
 

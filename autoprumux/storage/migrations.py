@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, delete, insert, inspect, select
 
 from autoprumux.errors import NewerSchemaError
+from autoprumux.storage.add_choices import add_choices
 from autoprumux.storage.add_profiles import add_profiles
 from autoprumux.storage.schema import METADATA, SCHEMA_VERSION_TABLE
 from autoprumux.storage.views import create_views, has_views, views_hash
@@ -24,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 Migration = Callable[["Operations"], None]
 
-MIGRATIONS: Mapping[int, Migration] = {2: add_profiles}
+MIGRATIONS: Mapping[int, Migration] = {2: add_profiles, 3: add_choices}
 """Step that leads to a version from the one before it; version 1 is the first."""
 
 FIRST_VERSION = 1

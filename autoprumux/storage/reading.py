@@ -21,6 +21,7 @@ from autoprumux.records import (
     HistoryPoint,
     Measurement,
     PhaseRecord,
+    RunnerUp,
     ShapeTiming,
     Structure,
     StudyRecord,
@@ -119,6 +120,15 @@ def read_failures(rows: Rows, study_id: int, number: int | None = None) -> dict[
     return {trial: _pick(Failure, row[0]) for trial, row in found.items()}
 
 
+def read_runners_up(rows: Rows, study_id: int) -> dict[int, tuple[RunnerUp, ...]]:
+    """Yield the runners-up of a study's choices by trial number."""
+    found = _by_trial(rows("prumux_runners_up", study_id=study_id))
+    return {
+        trial: tuple(_pick(RunnerUp, row, candidate=candidate_of_row(row)) for row in others)
+        for trial, others in found.items()
+    }
+
+
 def read_profiles(rows: Rows) -> list[DeviceProfile]:
     """Yield all device profiles by name."""
     return [_pick(DeviceProfile, row) for row in rows("prumux_profiles")]
@@ -158,21 +168,30 @@ def candidate_of_row(row: StoredRow) -> Candidate:
 def _trials(rows: Rows, study_id: int) -> tuple[TrialRecord, ...]:
     measurements = read_measurements(rows, study_id)
     failures = read_failures(rows, study_id)
+    others = read_runners_up(rows, study_id)
     return tuple(
-        _trial(row, measurements.get(row["number"]), failures.get(row["number"]))
+        _trial(
+            row,
+            _pick(Choice, row, runners_up=others.get(row["number"], ())),
+            measurements.get(row["number"]),
+            failures.get(row["number"]),
+        )
         for row in rows("prumux_starts", study_id=study_id)
     )
 
 
 def _trial(
-    start: StoredRow, measurement: Measurement | None, failure: Failure | None
+    start: StoredRow,
+    choice: Choice,
+    measurement: Measurement | None,
+    failure: Failure | None,
 ) -> TrialRecord:
     state: TrialState = "complete" if measurement else "failed" if failure else "running"
     return TrialRecord(
         number=start["number"],
         candidate=candidate_of_row(start),
         state=state,
-        choice=_pick(Choice, start),
+        choice=choice,
         measurement=measurement,
         failure=failure,
     )

@@ -30,7 +30,12 @@ from autoprumux.storage.reading import (
     study_rows,
     unknown_sentence,
 )
-from autoprumux.storage.rows import insert_failure, insert_measurement, require_finite
+from autoprumux.storage.rows import (
+    insert_failure,
+    insert_measurement,
+    insert_runners_up,
+    require_finite,
+)
 from autoprumux.storage.schema import BUDGETS, CLAIMS, METADATA, STARTS, STUDIES
 
 _Outcome = TypeVar("_Outcome", Measurement, Failure)
@@ -142,8 +147,10 @@ class Repository:
                     "sparsity": candidate.sparsity,
                     "seed": int(seed),
                     "started_at": utc_now(),
+                    **{name: v for name, v in asdict(choice).items() if name != "runners_up"},
                 }
-                connection.execute(insert(STARTS), key | row | asdict(choice))
+                connection.execute(insert(STARTS), key | row)
+                insert_runners_up(connection, key["study_id"], key["number"], choice)
             elif (_candidate(stored), stored["seed"]) != (candidate, seed):
                 raise StorageError(
                     f"Trial {number} of study `{study}` is {_candidate(stored)} with seed "

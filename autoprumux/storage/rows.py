@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert
 
 from autoprumux.errors import StorageError
-from autoprumux.records import Failure, Measurement
+from autoprumux.records import Choice, Failure, Measurement
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.schema import (
     ENVIRONMENTS,
@@ -17,6 +17,7 @@ from autoprumux.storage.schema import (
     MEASUREMENTS,
     PHASE_HISTORY,
     PHASES,
+    RUNNERS_UP,
     THROUGHPUTS,
 )
 
@@ -48,6 +49,18 @@ def insert_failure(connection: Connection, study_id: int, number: int, failure: 
     """Write why a trial yielded nothing."""
     row = asdict(failure) | {"study_id": study_id, "number": number, "finished_at": utc_now()}
     connection.execute(insert(FAILURE_CAUSES), row)
+
+
+def insert_runners_up(connection: Connection, study_id: int, number: int, choice: Choice) -> None:
+    """Write the candidates that a choice was made before; positions count from 1."""
+    rows = [
+        plain_row(other, without=("candidate",))
+        | {"num_instances": other.candidate.num_instances, "sparsity": other.candidate.sparsity}
+        | {"study_id": study_id, "number": number, "position": position}
+        for position, other in enumerate(choice.runners_up, start=1)
+    ]
+    if rows:
+        connection.execute(insert(RUNNERS_UP), rows)
 
 
 def _numbers(value: object, name: str) -> list[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """Our tables, which live beside Optuna's in one database; docs/storage.md explains every column.
 
-`prumux_trials`, `prumux_front`, `prumux_best_by_budget`, `prumux_failures` and
+`prumux_trials`, `prumux_front`, `prumux_best_by_budget`, `prumux_failures`, `prumux_choices` and
 `prumux_environment` are views (`views.py`), so no table may take these names.
 """
 
@@ -80,6 +80,23 @@ STARTS = Table(
     Column("score", Double),
     Column("started_at", Text, nullable=False),
     PrimaryKeyConstraint("study_id", "number"),
+)
+
+RUNNERS_UP = Table(
+    "prumux_runners_up",
+    METADATA,
+    Column("study_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("num_instances", Integer, nullable=False),
+    Column("sparsity", Double, nullable=False),
+    Column("chance", Double, nullable=False),
+    Column("expected_speedup", Double, nullable=False),
+    Column("expected_gain", Double, nullable=False),
+    Column("predicted_minutes", Double, nullable=False),
+    Column("score", Double, nullable=False),
+    PrimaryKeyConstraint("study_id", "number", "position"),
+    ForeignKeyConstraint(["study_id", "number"], [STARTS.c.study_id, STARTS.c.number]),
 )
 
 
@@ -183,6 +200,7 @@ FAILURE_CAUSES = Table(
     Column("message", Text, nullable=False),
     Column("last_accuracy", Double),
     Column("finished_at", Text, nullable=False),
+    Column("reachable_accuracy", Double),  # last, where the migration adds it
     PrimaryKeyConstraint("study_id", "number"),
 )
 

@@ -130,10 +130,24 @@ WHERE r.place = 1
 _FAILURES = """
 SELECT
   st.name AS study, s.number, s.num_instances, s.sparsity, f.cause, f.message, f.last_accuracy,
-  s.reason, s.seed, st.task AS task, s.started_at, f.finished_at
+  f.reachable_accuracy, s.reason, s.seed, st.task AS task, s.started_at, f.finished_at
 FROM prumux_failure_causes f
 JOIN prumux_starts s ON s.study_id = f.study_id AND s.number = f.number
 JOIN prumux_studies st ON st.study_id = f.study_id
+"""
+
+_CHOICES = """
+SELECT
+  st.name AS study, s.number, 0 AS place, s.num_instances, s.sparsity, s.chance,
+  s.expected_speedup, s.expected_gain, s.predicted_minutes, s.score, s.reason
+FROM prumux_starts s
+JOIN prumux_studies st ON st.study_id = s.study_id
+UNION ALL
+SELECT
+  st.name, r.number, r.position, r.num_instances, r.sparsity, r.chance,
+  r.expected_speedup, r.expected_gain, r.predicted_minutes, r.score, NULL
+FROM prumux_runners_up r
+JOIN prumux_studies st ON st.study_id = r.study_id
 """
 
 _ENVIRONMENT = """
@@ -147,6 +161,7 @@ VIEWS = {
     "prumux_front": _FRONT,
     "prumux_best_by_budget": _BEST_BY_BUDGET,
     "prumux_failures": _FAILURES,
+    "prumux_choices": _CHOICES,
     "prumux_environment": _ENVIRONMENT,
 }
 """Bodies by name; a view reads only tables and the views before it."""

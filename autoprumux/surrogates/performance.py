@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprumux.errors import NoBaselineError
-from autoprumux.records import Candidate, Measurement, StudyRecord
+from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.bilinear import BilinearSurrogate
 from autoprumux.surrogates.latency import LatencySurrogate
 from autoprumux.surrogates.residual import ResidualField
@@ -73,8 +73,10 @@ class PerformanceModel:
         failed: Sequence[Candidate],
         *,
         validation_size: int,
+        stopped: Mapping[Candidate, float] | None = None,
     ) -> None:
         self._measured = dict(measured)
+        self._stopped = dict(stopped or {})
         self._failed = tuple(failed)
         self._num_examples = validation_size
         self._baseline = measured[BASELINE].accuracy
@@ -89,6 +91,7 @@ class PerformanceModel:
         grid: Sequence[Candidate],
         *,
         validation_size: int | None = None,
+        stopped: Mapping[Candidate, float] | None = None,
     ) -> "PerformanceModel":
         """Fit both surrogates and predict the grid.
 
@@ -97,6 +100,8 @@ class PerformanceModel:
             failed: Candidates that collapsed or missed their sparsity; see `telling_failures`.
             grid: Candidates to predict at once; others are predicted when asked for.
             validation_size: Examples behind a new accuracy; the baseline's if None.
+            stopped: Most accuracy that candidates stopped early could have reached; larger ones
+                are taken to reach no more.
 
         Raises:
             NoBaselineError: If `measured` lacks the dense baseline.
@@ -105,7 +110,7 @@ class PerformanceModel:
         if BASELINE not in measured:
             raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
         size = validation_size or measured[BASELINE].num_examples
-        model = cls(measured, failed, validation_size=size)
+        model = cls(measured, failed, validation_size=size, stopped=stopped)
         model.predict(list({*grid, *measured}))
         return model
 
@@ -161,13 +166,31 @@ class PerformanceModel:
         speedups = [math.log(self._measured[c].speedup) for c in points]
         self._bilinear = BilinearSurrogate()
         self._bilinear.fit(points, accuracies)
-        self._structured = StructuredSurrogate(noise_std=self._noise_std(self._baseline))
-        self._structured.fit(points, [self._baseline - accuracy for accuracy in accuracies])
+        self._structured = self._fit_trend(points, accuracies)
         others = [(c, v) for c, v in zip(points, speedups, strict=True) if not c.is_baseline]
         self._latency = LatencySurrogate()
         self._latency.fit([c for c, _ in others], [v for _, v in others])
         law = [p.mean if p else 0.0 for p in self._latency.predict(points)]
         self._bend = ResidualField(points, np.array(speedups) - np.array(law))
+
+    def _fit_trend(
+        self, points: Sequence[Candidate], accuracies: Sequence[float]
+    ) -> StructuredSurrogate:
+        """Fit the losses; where the trend is below a known least loss, that counts as measured."""
+        trend = StructuredSurrogate(noise_std=self._noise_std(self._baseline))
+        losses = {c: self._baseline - a for c, a in zip(points, accuracies, strict=True)}
+        trend.fit(list(losses), list(losses.values()))
+        least = {c: self._baseline - reachable for c, reachable in self._stopped.items()}
+        expected = trend.predict(list(least))
+        surprising = {
+            candidate: loss
+            for (candidate, loss), trend_at in zip(least.items(), expected, strict=True)
+            if trend_at is not None and trend_at.mean < loss
+        }
+        if surprising:
+            losses |= surprising
+            trend.fit(list(losses), list(losses.values()))
+        return trend
 
     def _noise_std(self, accuracy: float) -> float:
         """Binomial standard deviation of one measured accuracy."""
@@ -259,11 +282,19 @@ class PerformanceModel:
         )
 
     def _loss_bounds(self, candidate: Candidate) -> tuple[float, float]:
-        """Losses of smaller and of larger measured candidates, give or take their noise."""
+        """Losses of smaller and of larger measured candidates, give or take their noise.
+
+        What a smaller candidate that was stopped early would have lost at least counts as it is.
+        """
         noise = _BOUND_STDS * math.sqrt(2.0) * self._noise_std(self._baseline)
         losses = {c: self._baseline - m.accuracy for c, m in self._measured.items()}
         smaller = [loss - noise for c, loss in losses.items() if _is_within(c, candidate)]
         larger = [loss + noise for c, loss in losses.items() if _is_within(candidate, c)]
+        smaller += [
+            self._baseline - accuracy
+            for c, accuracy in self._stopped.items()
+            if _is_within(c, candidate)
+        ]
         return max(smaller, default=-math.inf), min(larger, default=math.inf)
 
     def _log_speedups(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
@@ -282,11 +313,14 @@ class PerformanceModel:
 
 
 def telling_failures(study: StudyRecord) -> list[Candidate]:
-    """Failed candidates whose cause says something about larger ones, mishaps left out."""
+    """Failed candidates whose cause makes larger ones doubtful.
+
+    Mishaps are left out, and trials stopped early: those are bounds, see `StudyRecord.stopped`.
+    """
     return [
         trial.candidate
         for trial in study.trials
-        if trial.failure is not None and trial.failure.cause not in _MISHAPS
+        if trial.failure is not None and trial.failure.cause not in {*_MISHAPS, HOPELESS}
     ]
 
 

@@ -112,6 +112,8 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
     progress = _restore(program, options.progress_path)
     history = progress.history if progress.history is not None else []
     report(f"{name}/total", options.num_updates, progress.step)
+    for point in history:  # who listens knows as much as if the phase had never stopped
+        report(f"{name}/{point.name}", point.value, point.step)
     evaluations = {
         max(1, round(options.num_updates * (k + 1) / options.num_evaluations))
         for k in range(options.num_evaluations)

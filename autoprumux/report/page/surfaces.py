@@ -93,7 +93,9 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
     sparsities = tuple(sorted({c.sparsity for c in known}))
     grid = [Candidate(n, s) for n in widths for s in sparsities]
     failed = {t.candidate for t in study.trials if t.failure is not None} - models.keys()
-    performance = PerformanceModel.from_measured(study.measured, telling_failures(study), grid)
+    performance = PerformanceModel.from_measured(
+        study.measured, telling_failures(study), grid, stopped=study.stopped
+    )
     cells = {
         p.candidate: _cell(p, models.get(p.candidate), is_failed=p.candidate in failed)
         for p in performance.predict(grid)

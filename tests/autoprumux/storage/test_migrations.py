@@ -47,7 +47,7 @@ def test_new_database_has_every_table_and_the_newest_version(database: Database)
 
     assert names == set(METADATA.tables)
     assert all(name.startswith("prumux_") for name in names)
-    assert version == migrations.newest_version() == 2
+    assert version == migrations.newest_version() == 3
 
 
 def test_older_database_takes_every_step_in_order(
@@ -57,12 +57,12 @@ def test_older_database_takes_every_step_in_order(
     steps: dict[int, migrations.Migration],
 ) -> None:
     demo_database.close()
-    steps |= {4: _add_table, 3: _add_column}
+    steps |= {5: _add_table, 4: _add_column}
 
     opened = open_database(storage_url)
 
     with opened.read() as connection:
-        assert migrations.stored_version(connection) == 4
+        assert migrations.stored_version(connection) == 5
         assert connection.execute(sa.text("SELECT note FROM prumux_claims")).scalar() == "none"
         assert connection.execute(sa.text("SELECT count(*) FROM prumux_later")).scalar() == 0
     assert Repository(opened).load_study() == demo_study

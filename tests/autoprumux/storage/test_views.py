@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autoprumux.answers import answer_budgets, pareto_front
-from autoprumux.records import Candidate, Choice, Measurement, StudyRecord
+from autoprumux.records import Candidate, Choice, Measurement, RunnerUp, StudyRecord
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.views import VIEWS
@@ -200,3 +200,24 @@ def test_a_lost_or_altered_view_is_made_anew(
 
 def _timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not key.endswith("_at")}
+
+
+def test_choices_view_shows_the_chosen_candidate_and_those_it_was_chosen_before(
+    repository: Repository, database: Database, demo_study_record: Callable[..., StudyRecord]
+) -> None:
+    study = demo_study_record()
+    repository.save_study(study)
+    numbers = {"expected_speedup": 4.0, "expected_gain": 1.5, "predicted_minutes": 2.0}
+    others = tuple(
+        RunnerUp(candidate=Candidate(2, s), chance=0.5, score=score, **numbers)
+        for s, score in ((0.6, 0.3), (0.8, 0.2))
+    )
+    choice = Choice(reason="chance 0.82", chance=0.82, score=0.4, runners_up=others)
+
+    repository.save_start(study.name, 0, Candidate(5, 0.6), 7, choice)
+
+    rows = rows_of(database, "SELECT * FROM prumux_choices ORDER BY number, place")
+    told = [(r["place"], r["num_instances"], r["sparsity"], r["chance"], r["score"]) for r in rows]
+    assert told == [(0, 5, 0.6, 0.82, 0.4), (1, 2, 0.6, 0.5, 0.3), (2, 2, 0.8, 0.5, 0.2)]
+    assert [row["reason"] for row in rows] == ["chance 0.82", None, None]
+    assert repository.load_study(study.name).trials[0].choice == choice

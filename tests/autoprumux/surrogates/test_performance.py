@@ -283,7 +283,13 @@ def test_normal_chances(margin: float, std: float, chance: float) -> None:
 
 @pytest.mark.parametrize(
     ("cause", "is_telling"),
-    [("sparsity_not_reached", True), ("nan", True), ("killed", False), ("disk_full", False)],
+    [
+        ("sparsity_not_reached", True),
+        ("nan", True),
+        ("killed", False),
+        ("disk_full", False),
+        ("hopeless", False),
+    ],
 )
 def test_mishaps_say_nothing_about_other_candidates(cause: str, is_telling: bool) -> None:
     candidate = Candidate(5, 0.9)
@@ -302,6 +308,32 @@ def test_mishaps_say_nothing_about_other_candidates(cause: str, is_telling: bool
     )
 
     assert telling_failures(study) == ([candidate] if is_telling else [])
+
+
+def test_larger_candidates_than_a_stopped_one_lose_at_least_as_much_but_may_train() -> None:
+    stopped = {Candidate(2, 0.9): 0.80}
+
+    model = PerformanceModel.from_measured(MEASURED, (), GRID, stopped=stopped)
+
+    for candidate, prediction in zip(GRID, model.predict(GRID), strict=True):
+        if candidate in MEASURED or not is_within(Candidate(2, 0.9), candidate):
+            continue
+        assert prediction.accuracy_loss >= 0.10 - 1e-9
+        assert prediction.chance_trained == 1.0
+        assert model.chance_within(candidate, 0.09) == 0.0
+        assert model.chance_within(candidate, 0.40) > 0.5
+
+
+def test_stopped_candidate_teaches_the_trend_if_that_was_too_hopeful() -> None:
+    stopped, beside = Candidate(10, 0.6), Candidate(10, 0.0)
+    hopeful = fitted(MEASURED).predict([stopped, beside])
+
+    far = PerformanceModel.from_measured(MEASURED, (), GRID, stopped={stopped: 0.50})
+    near = PerformanceModel.from_measured(MEASURED, (), GRID, stopped={stopped: 0.89})
+
+    assert hopeful[0].accuracy_loss < 0.40
+    assert far.predict([beside])[0].accuracy_loss > hopeful[1].accuracy_loss + 0.005
+    assert near.predict([beside]) == [hopeful[1]]
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.02, 0.05])

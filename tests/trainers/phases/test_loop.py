@@ -161,6 +161,31 @@ def test_a_taken_up_phase_repeats_no_update_and_says_where_it_starts(make_option
     assert [step for name, _, step in seen if name == "phase/step"] == [4, 5, 6]
 
 
+def test_a_taken_up_phase_reports_again_what_it_had_reported(make_options):
+    def kill(name, value, step):
+        if name == "phase/step" and step == 4:
+            raise KilledError
+
+    scores = [0.5, 0.7, 0.6]
+    scored = ScriptedProgram(scores=scores)
+    undisturbed = []
+    options = make_options(interval_s=1e9)
+    run_phase("phase", scored, options, lambda *event: undisturbed.append(event))
+    with pytest.raises(KilledError):
+        run_phase("phase", ScriptedProgram(scores=scores), make_options(), kill)
+    seen = []
+
+    later = ScriptedProgram(scores=scores[1:])
+    run_phase("phase", later, make_options(), lambda *event: seen.append(event))
+
+    assert scores_in(seen) == scores_in(undisturbed)
+    assert [value for _, value, _ in scores_in(seen)] == scores
+
+
+def scores_in(events):
+    return [event for event in events if event[0] == "phase/held_out_accuracy"]
+
+
 def test_the_time_of_earlier_processes_is_counted(make_options):
     def kill(name, value, step):
         if name == "phase/step" and step == 4:
