@@ -31,8 +31,11 @@ class SearchConfig:
     """Largest number of trained trials, failed ones and the baseline included."""
     timeout_s: float = 0.0
     """Seconds after which no new trial starts; 0 means no limit."""
-    sampler: Literal["performance_model", "random", "grid"] = "performance_model"
-    """Who chooses the next candidate."""
+    sampler: Literal[
+        "performance_model", "random", "grid", "tpe", "gp", "nsga2", "brute_force"
+    ] = "performance_model"
+    """Who chooses the next candidate: the performance model, a `random` order, that of the `grid`,
+    or Optuna's sampler of that name."""
     stop_chance: float = 0.05
     """The search stops when no candidate has a higher chance of beating the verified best."""
     stop_gain: float = 0.05

@@ -82,7 +82,10 @@ def search(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="performance_model, random or grid."),
+        typer.Option(
+            metavar="NAME",
+            help="performance_model, random, grid, or Optuna's own: tpe, gp, nsga2, brute_force.",
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.")

@@ -193,7 +193,7 @@ class _Replay:
         self._proposer: _Proposer = (
             _OwnStudy(self, cast(Order, sampler))
             if sampler in get_args(Order)
-            else RivalStudy.create(cast(Rival, sampler), self.space, search.budgets, search.seed)
+            else _rival_study(cast(Rival, sampler), self.space, search)
         )
 
     @property
@@ -246,6 +246,13 @@ class _Replay:
         if is_ours and is_settled(self.record, self.space, self.search, free):
             return num_trials, "settled"
         return None
+
+
+def _rival_study(rival: Rival, space: SearchSpace, search: SearchConfig) -> RivalStudy:
+    """Yield a sampler of Optuna's that begins with the dense baseline, as a search does."""
+    study = RivalStudy.create(rival, space, search.budgets, search.seed)
+    study.enqueue(_BASELINE)
+    return study
 
 
 def _bests(evaluator: Evaluator, space: SearchSpace, search: SearchConfig) -> tuple[float, ...]:

@@ -2,12 +2,13 @@
 
 They see a width and a sparsity as places in an ordered list, so that every value they suggest is a
 candidate. Asked for one budget they maximise the speed-up under the constraint that the loss stays
-within it; for several, accuracy and speed-up. Nothing keeps them from a candidate that was tried.
+within it; for several, accuracy and speed-up. Nothing keeps them from a candidate that was tried:
+a replay counts that, and a search asks again (`rank_by_rival`).
 """
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +18,25 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autoprumux.records import Candidate, Measurement
+from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.search.space import SearchSpace
 from autoprumux.storage.trials import objectives_of
 
 Rival = Literal["optuna_random", "tpe", "gp", "nsga2", "brute_force"]
 
+POPULATION = 8
+"""Models in a generation of NSGA-II. Optuna's default of 50 is more than the grid has, so that the
+sampler would never come to breed any."""
+
+MAX_REPEATS = 20
+"""Times that a sampler is asked again, after a candidate that was tried, before its nearest
+neighbour is taken."""
+
 SAMPLERS: Mapping[Rival, Callable[[int], BaseSampler]] = {
     "optuna_random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
     "brute_force": lambda seed: optuna.samplers.BruteForceSampler(seed=seed),
 }
 
@@ -37,7 +46,7 @@ _LOSS = "accuracy_loss"
 
 @dataclass(frozen=True)
 class RivalStudy:
-    """A study of one of Optuna's samplers; the dense baseline is asked for first."""
+    """A study in memory of one of Optuna's samplers."""
 
     study: optuna.Study
     widths: tuple[int, ...]
@@ -53,14 +62,22 @@ class RivalStudy:
             warnings.simplefilter("ignore", ExperimentalWarning)
             sampler = SAMPLERS[rival](seed)
         directions = [StudyDirection.MAXIMIZE] * (1 if len(budgets) == 1 else 2)
-        study = optuna.create_study(directions=directions, sampler=sampler)
-        study.enqueue_trial({_WIDTH: 0, _SPARSITY: 0})
         return cls(
-            study,
+            optuna.create_study(directions=directions, sampler=sampler),
             tuple(sorted({c.num_instances for c in space.candidates})),
             tuple(sorted({c.sparsity for c in space.candidates})),
             budgets,
         )
+
+    def enqueue(self, candidate: Candidate) -> None:
+        """Have `candidate` be the next that is asked for."""
+        width, sparsity = self.place(candidate)
+        self.study.enqueue_trial({_WIDTH: width, _SPARSITY: sparsity})
+
+    def place(self, candidate: Candidate) -> tuple[int, int]:
+        """Yield the places of width and sparsity in their lists."""
+        width = self.widths.index(candidate.num_instances)
+        return width, self.sparsities.index(candidate.sparsity)
 
     def ask(self) -> tuple[optuna.Trial, Candidate]:
         """Yield a trial and its candidate, which may have been tried before."""
@@ -88,3 +105,56 @@ class RivalStudy:
         state = TrialState.FAIL if values is None else None
         with contextlib.suppress(RuntimeError):  # brute force stops `Study.optimize`, unused here
             self.study.tell(trial, values, state=state)
+
+
+def rank_by_rival(
+    rival: Rival,
+    space: SearchSpace,
+    record: StudyRecord,
+    free: Sequence[Candidate],
+    budgets: tuple[float, ...],
+    seed: int,
+) -> list[Candidate]:
+    """Yield the free candidates, the one that a sampler of Optuna's asks for first.
+
+    The sampler is made anew from the study's trials, so that a resumed search goes on as an
+    undisturbed one. Asking for what was tried, it is told the same again; the candidates after
+    the first are its nearest neighbours, for a process that is too late for the first.
+
+    Args:
+        rival: Name of the sampler.
+        space: The candidates.
+        record: The study with its trials, running ones included.
+        free: What may be chosen, at least one candidate.
+        budgets: Largest accuracy losses, fractions.
+        seed: Seed of the sampler.
+    """
+    rivals = RivalStudy.create(rival, space, budgets, seed)
+    _fill(rivals, rival, space, record)
+    outcomes = {t.candidate: t.measurement for t in record.trials}
+    wanted = free[0]
+    for _ in range(MAX_REPEATS):
+        trial, wanted = rivals.ask()
+        if wanted in free:
+            break
+        rivals.tell(trial, outcomes.get(wanted), record.baseline)
+    place = rivals.place(wanted)
+    return sorted(free, key=lambda c: (_distance(rivals.place(c), place), c))
+
+
+def _fill(rivals: RivalStudy, rival: Rival, space: SearchSpace, record: StudyRecord) -> None:
+    """Put the trials of a study into that of a sampler; running ones stay running there."""
+    sampler = rivals.study.sampler
+    if rival != "nsga2":  # it notes the generation of a trial when it is asked for it
+        rivals.study.sampler = optuna.samplers.RandomSampler(seed=0)
+    for trial in record.trials:
+        if trial.candidate in space.candidates:
+            rivals.enqueue(trial.candidate)
+            asked, _ = rivals.ask()
+            if trial.state != "running":
+                rivals.tell(asked, trial.measurement, record.baseline)
+    rivals.study.sampler = sampler
+
+
+def _distance(one: tuple[int, int], other: tuple[int, int]) -> int:
+    return abs(one[0] - other[0]) + abs(one[1] - other[1])

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from optuna.distributions import (
@@ -22,6 +22,7 @@ from autoprumux.search.acquisition import Proposal, rank_by_score, with_runners_
 from autoprumux.search.claims import Claims, NoClaims
 from autoprumux.search.cost import CostModel
 from autoprumux.search.hopeless import repeatable
+from autoprumux.search.rivals import Rival, rank_by_rival
 from autoprumux.search.space import SearchSpace, encode
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, read_study
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures
@@ -62,7 +63,7 @@ class PerformanceModelSampler(BaseSampler):
         budgets: Sequence[float],
         *,
         seed: int = 0,
-        order: Order = "performance_model",
+        order: Order | Rival = "performance_model",
         history: Callable[[], StudyRecord] | None = None,
         claims: Claims | None = None,
         cached_widths: Callable[[], frozenset[int]] = frozenset,
@@ -162,6 +163,11 @@ class PerformanceModelSampler(BaseSampler):
             model = fit_model(record, self._space)
             cost = CostModel.from_measured(record.measured, self._cached_widths())
             ranked = rank_by_score(model, record.measured, others, self._budgets, cost.minutes)
+        elif self._order in get_args(Rival) and others:
+            rival = cast(Rival, self._order)
+            seed = int(self._generator(number, rival).integers(2**31))
+            order = rank_by_rival(rival, self._space, record, others, self._budgets, seed)
+            ranked = [Proposal(c, Choice(reason=f"asked for by Optuna's {rival}")) for c in order]
         elif self._order == "random":
             shuffled = self._generator(number, "order").permutation(len(others))
             ranked = [Proposal(others[i], Choice(reason="in random order")) for i in shuffled]

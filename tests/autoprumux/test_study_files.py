@@ -111,7 +111,8 @@ def test_all_mistakes_of_a_file_are_reported_together(study_file):
             "`search.widths` must be at least 1, got 0.",
             "`search.sparsities` must be in [0, 1), got 1.2.",
             "`search.budget` must be in [0, 100) points, got -1.",
-            "`search.sampler` must be one of performance_model, random, grid, got 'gird'.",
+            "`search.sampler` must be one of performance_model, random, grid, tpe, gp, nsga2, "
+            "brute_force, got 'gird'.",
             "`search.seed` must be a whole number, got True.",
             "`trainer.device` must be one of auto, cpu, cuda, got 'tpu'.",
             "`trainer.fintune.num_updates` is unknown; "

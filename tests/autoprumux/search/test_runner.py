@@ -133,14 +133,50 @@ def test_full_grid_takes_longer_than_what_was_spent(
     assert 0 < outcome.minutes_spent < outcome.minutes_full_grid
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_other_samplers_search_the_same_space(
-    search: Search, config: Config, evaluator: Any, sampler: str
+OTHER_SAMPLERS = ["random", "grid", "tpe", "gp", "nsga2", "brute_force"]
+
+
+@pytest.mark.parametrize("budgets", [(0.02,), (0.01, 0.05)], ids=["one budget", "two"])
+@pytest.mark.parametrize("sampler", OTHER_SAMPLERS)
+def test_other_samplers_search_the_same_space_without_repeating_themselves(
+    search: Search, config: Config, evaluator: Any, sampler: str, budgets: tuple[float, ...]
 ) -> None:
-    search(config(sampler=sampler, max_trials=50, stop_chance=0.0), evaluator)
+    settings = {"sampler": sampler, "budgets": budgets, "stop_chance": 0.0}
+
+    outcome = search(config(max_trials=50, **settings), evaluator)
 
     assert evaluator.evaluated[0] == BASELINE
     assert len(set(evaluator.evaluated)) == len(evaluator.evaluated) == 9
+    assert outcome.stop_reason == "all 9 candidates are tried"
+
+
+@pytest.mark.parametrize("sampler", OTHER_SAMPLERS)
+def test_resumed_search_of_another_sampler_ends_like_an_undisturbed_one(
+    search: Search, config: Config, make_evaluator: Any, sampler: str
+) -> None:
+    settings = {"sampler": sampler, "stop_chance": 0.0, "sparsities": (0.0, 0.6, 0.7, 0.8, 0.9)}
+    whole, parts = make_evaluator(), make_evaluator()
+    search(config(name="whole", max_trials=12, **settings), whole)
+
+    for cap in (1, 5, 12):
+        search(config(name="parts", max_trials=cap, **settings), parts)
+
+    assert parts.evaluated == whole.evaluated
+    assert len(whole.evaluated) == 12
+
+
+def test_samplers_of_optuna_stop_at_the_cap_and_differ(
+    search: Search, config: Config, make_evaluator: Any
+) -> None:
+    orders = []
+    for sampler in OTHER_SAMPLERS:
+        evaluator = make_evaluator()
+        settings = {"sampler": sampler, "max_trials": 7, "stop_chance": 0.0}
+        outcome = search(config(name=sampler, **settings), evaluator)
+        assert outcome.stop_reason == "the cap of 7 trained trials is reached"
+        orders.append(tuple(evaluator.evaluated))
+
+    assert len(set(orders)) >= 4
 
 
 def test_failed_trial_is_stored_with_its_cause_and_the_search_goes_on(
