@@ -30,6 +30,9 @@ LAST_PHASES = ("finetune", "finetune_pruned")
 EARLIEST = 0.5
 """Share of a phase before which nothing is stopped: the learning rate is still high."""
 
+EARLIEST_FLAT = 0.75
+"""The same for a dense model whose curve has not risen above its noise: it may still take off."""
+
 LATER_SHARE = 1 / 3
 """Share of the gap to the baseline that pruning may close; 0.15 is the most that was seen."""
 
@@ -94,10 +97,13 @@ class HopelessRule:
         ]
         rise = max(0.0, *rises) * (1.0 - curve[-1][0])
         later = 0.0 if is_last else LATER_SHARE * max(0.0, self.baseline - best)
-        share = min(max(best, 0.0), 1.0)
+        return min(1.0, best + rise + self.offset + later + self.noise(best))
+
+    def noise(self, accuracy: float) -> float:
+        """Yield what chance may add to a held-out accuracy."""
+        share = min(max(accuracy, 0.0), 1.0)
         variance = share * (1.0 - share) * (1 / self.num_held_out + 1 / self.num_validation)
-        noise = NOISE_STDS * math.sqrt(variance)
-        return min(1.0, best + rise + self.offset + later + noise)
+        return NOISE_STDS * math.sqrt(variance)
 
 
 @dataclass
@@ -127,11 +133,16 @@ class Watch:
         is_baseline = phase == "finetune" and self.candidate.num_instances == 1
         return phase in LAST_PHASES and self._num_updates > 0 and not is_baseline
 
+    def _earliest(self, phase: str) -> float:
+        first, best = self._curve[0][1], max(accuracy for _, accuracy in self._curve)
+        is_flat = phase == "finetune" and best - first <= self.rule.noise(best)
+        return EARLIEST_FLAT if is_flat else EARLIEST
+
     def _judge(self, phase: str, step: int) -> None:
         share = self._curve[-1][0]
         is_last = phase == "finetune_pruned" or self.candidate.sparsity == 0
         is_trained = is_last and share >= 1  # measuring it costs little and tells more
-        if len(self._curve) < 2 or share < EARLIEST or is_trained:
+        if len(self._curve) < 2 or share < self._earliest(phase) or is_trained:
             return
         reachable = self.rule.reachable(self._curve, is_last=is_last)
         if reachable < self.rule.needed:
