@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.errors import StorageError, UsageError
-from autoprumux.hardware import require_baseline
+from autoprumux.hardware import require_baseline, require_one_device
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.performance import (
     PerformanceModel,
@@ -181,6 +181,7 @@ def answer_budgets(
     Raises:
         NoBaselineError: If the study has no measured dense baseline.
         UsageError: If `confidence` is outside (0.5, 1).
+        MixedDevicesError: If trials were measured on another device than it was.
         StorageError: If its stored configuration names no widths or sparsities.
     """
     if confidence is not None and not 0.5 < confidence < 1.0:
@@ -189,6 +190,7 @@ def answer_budgets(
             "have measured losses decide."
         )
     baseline = require_baseline(study)
+    require_one_device(study, baseline)
     models = [
         replace(model, is_speed_measured=model.candidate not in predicted_speeds)
         for model in measured_models(study, baseline)

@@ -7,6 +7,7 @@ AutoPrumuxError                 exit code 1
 │   ├── NewerSchemaError        written by a newer version of this program
 │   └── StudyMismatchError      the stored study has another recipe
 ├── UnknownStudyError           the database holds no such study or task
+├── MixedDevicesError           the study was measured on several devices
 ├── NoBaselineError             the study has no measured dense baseline yet
 ├── TooFewTrialsError           the study has too few measured trials for the question
 ├── NoModelError                the study has no measured model of the kind asked for, or lost it
@@ -47,6 +48,10 @@ class StudyMismatchError(StorageError):
 
 class UnknownStudyError(AutoPrumuxError):
     """The database holds no such study or task."""
+
+
+class MixedDevicesError(AutoPrumuxError):
+    """The study was measured on several devices, so its speed-ups cannot be compared."""
 
 
 class NoBaselineError(AutoPrumuxError):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoprumux.errors import NoBaselineError, UsageError
+from autoprumux.errors import MixedDevicesError, NoBaselineError, UsageError
 from autoprumux.records import (
     Calibration,
     Candidate,
@@ -148,6 +148,27 @@ def require_baseline(study: StudyRecord) -> Measurement:
             f"speed-ups have nothing to compare with. Run `autoprumux search --task {study.task}`."
         )
     return study.baseline
+
+
+def require_one_device(study: StudyRecord, baseline: Measurement) -> None:
+    """Refuse a study whose trials were measured on another device than its baseline.
+
+    Raises:
+        MixedDevicesError: If there are such trials.
+    """
+    own = baseline.throughput.device
+    others = {
+        trial.number: trial.measurement.throughput.device
+        for trial in study.trials
+        if trial.measurement is not None and trial.measurement.throughput.device != own
+    }
+    if others:
+        named = ", ".join(f"trial {number} on `{device}`" for number, device in others.items())
+        raise MixedDevicesError(
+            f"Study `{study.name}` was measured on several devices, whose speed-ups cannot be "
+            f"compared: its baseline on `{own}`, {named}. Search on one device, in another "
+            "database (`--storage`) or under another name (`--study`)."
+        )
 
 
 def shape_of(candidate: Candidate, measurement: Measurement) -> EncoderShape:

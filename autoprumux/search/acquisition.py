@@ -5,6 +5,9 @@ and the verified best speed-up v(b) within each budget b:
 
     gain = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]        score = gain / minutes
 
+While other processes train candidates that may become the best, v(b) is what they may find: the
+fastest of them that will be within the budget, by their chances, as if those were independent.
+
 The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
 hardly possible model of 30 times its speed hides a likely one of 3 times.
 """
@@ -47,6 +50,7 @@ def rank_by_score(
     candidates: Sequence[Candidate],
     budgets: Sequence[float],
     minutes: Callable[[Candidate], float],
+    pending: Sequence[Candidate] = (),
 ) -> list[Proposal]:
     """Yield all `candidates` with their reasons, the best first.
 
@@ -56,14 +60,16 @@ def rank_by_score(
         candidates: What may be chosen.
         budgets: Largest accuracy losses, fractions.
         minutes: Predicted minutes of a trial.
+        pending: What other processes train.
     """
-    bests = [verified_best(measured, budget) for budget in budgets]
+    bests = [_bests_to_come(model, measured, pending, budget) for budget in budgets]
     loosest = max(budgets)
 
     def propose(candidate: Candidate, prediction: PerformancePrediction) -> Proposal:
         gains = [
-            model.chance_within(candidate, budget) * expected_log_gain(prediction, best)
-            for budget, best in zip(budgets, bests, strict=True)
+            model.chance_within(candidate, budget)
+            * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
+            for budget, to_come in zip(budgets, bests, strict=True)
         ]
         gain, cost = sum(gains) / len(gains), minutes(candidate)
         chance = model.chance_within(candidate, loosest)
@@ -122,6 +128,22 @@ def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
 def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
     """Yield the probability that the lognormal speed-up of `prediction` is above `speedup`."""
     return normal_cdf(math.log(prediction.speedup / speedup), prediction.log_speedup_std)
+
+
+def _bests_to_come(
+    model: PerformanceModel,
+    measured: Mapping[Candidate, Measurement],
+    pending: Sequence[Candidate],
+    budget: float,
+) -> list[tuple[float, float]]:
+    """Yield what may be the best speed-up within a budget once `pending` is measured: chances."""
+    best, rest, found = verified_best(measured, budget), 1.0, []
+    faster = [p for p in model.predict(pending) if p.speedup > best]
+    for prediction in sorted(faster, key=lambda p: -p.speedup):
+        chance = model.chance_within(prediction.candidate, budget)
+        found.append((prediction.speedup, rest * chance))
+        rest *= 1.0 - chance
+    return [*found, (best, rest)]
 
 
 def _sort(proposals: Iterable[Proposal]) -> list[Proposal]:

@@ -82,7 +82,8 @@ class Objective:
             is_resumed: True if a killed process had begun it.
 
         Raises:
-            InputError: If every trial would fail; the trial stays running, to be taken up later.
+            InputError: If every trial would fail, or the baseline was measured on another device;
+                the trial stays running, to be taken up later.
             StorageError: If the outcome cannot be stored; likewise.
         """
         candidate, name = proposal.candidate, self.record.name
@@ -92,8 +93,10 @@ class Objective:
         started = time.monotonic()
 
         log = TrialLog(number, candidate)
-        outcome = self._evaluate(candidate, seed, log)
+        study = self.repository.load_study(name)
+        outcome = self._evaluate(candidate, seed, log, self._watch(study, candidate))
         if isinstance(outcome, Measurement):
+            _require_same_device(outcome, study.baseline)
             self.repository.save_measurement(name, number, outcome)
         else:
             self.repository.save_failure(name, number, outcome)
@@ -135,16 +138,16 @@ class Objective:
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.record.name)
 
-    def _watch(self, candidate: Candidate) -> Watch | None:
+    def _watch(self, study: StudyRecord, candidate: Candidate) -> Watch | None:
         """Yield what stops a trial early; the baseline must be measured for it."""
         if self.num_held_out is None:
             return None
-        study = self.repository.load_study(self.record.name)
         rule = HopelessRule.from_study(study, self.num_held_out)
         return Watch(rule, candidate) if rule is not None else None
 
-    def _evaluate(self, candidate: Candidate, seed: int, log: TrialLog) -> Measurement | Failure:
-        watch = self._watch(candidate)
+    def _evaluate(
+        self, candidate: Candidate, seed: int, log: TrialLog, watch: Watch | None
+    ) -> Measurement | Failure:
         last_accuracy: float | None = None
 
         def report(name: str, value: float, step: int) -> None:
@@ -204,6 +207,18 @@ class Objective:
                 attributes["accuracy_loss_points"] = round(100 * loss, 3)
                 attributes[MEETS_BUDGET] = constraints_of(loss, self.record.budgets)[0] <= 0
         return attributes
+
+
+def _require_same_device(measurement: Measurement, baseline: Measurement | None) -> None:
+    """Refuse to mix devices: a speed-up says nothing beside one of another device."""
+    here = measurement.throughput.device
+    if baseline is not None and here != baseline.throughput.device:
+        raise InputError(
+            f"The study's dense baseline was measured on `{baseline.throughput.device}`, this "
+            f"machine measures on `{here}`, and speed-ups of two devices cannot be compared. "
+            "Search on the same device (`--device`), or in another database (`--storage`).",
+            cause="device",
+        )
 
 
 def trial_seed(study_seed: int, candidate: Candidate) -> int:

@@ -162,7 +162,10 @@ class PerformanceModelSampler(BaseSampler):
         if self._order == "performance_model" and record.baseline is not None:
             model = fit_model(record, self._space)
             cost = CostModel.from_measured(record.measured, self._cached_widths())
-            ranked = rank_by_score(model, record.measured, others, self._budgets, cost.minutes)
+            pending = [t.candidate for t in record.trials if t.state == "running"]
+            ranked = rank_by_score(
+                model, record.measured, others, self._budgets, cost.minutes, pending
+            )
         elif self._order in get_args(Rival) and others:
             rival = cast(Rival, self._order)
             seed = int(self._generator(number, rival).integers(2**31))

@@ -158,3 +158,28 @@ def test_candidate_beyond_a_telling_failure_scores_less() -> None:
     )
 
     assert after < before / 2
+
+
+def test_pending_candidate_lowers_what_slower_ones_may_gain() -> None:
+    alone = {p.candidate: score(p) for p in rank()}
+    pending = Candidate(2, 0.8)
+    rest = [c for c in FREE if c != pending]
+
+    ranked = rank_by_score(fit(MEASURED), MEASURED, rest, (0.02,), lambda _: 1.0, [pending])
+
+    beside = {p.candidate: score(p) for p in ranked}
+    assert all(beside[c] <= alone[c] + 1e-12 for c in rest)
+    assert beside[Candidate(2, 0.75)] < 0.95 * alone[Candidate(2, 0.75)]
+
+
+def test_pending_candidate_that_cannot_meet_the_budget_changes_nothing() -> None:
+    hopeless = {Candidate(5, 0.8): 0.5}
+    model = PerformanceModel.from_measured(MEASURED, (), DEFAULT_GRID, stopped=hopeless)
+    rest = [c for c in FREE if c != Candidate(10, 0.95)]
+
+    orders = [
+        rank_by_score(model, MEASURED, rest, (0.02,), lambda _: 1.0, pending)
+        for pending in ([], [Candidate(10, 0.95)])
+    ]
+
+    assert orders[0] == orders[1]
