@@ -284,7 +284,7 @@ def test_a_score_that_is_good_enough_ends_the_phase(make_options):
     result = run_phase("prime", program, options, ignore)
 
     assert result.num_updates == 4  # the second of three evaluations in six updates
-    assert float(program.model.weight) == 4
+    assert program.model.weight.item() == 4
     scores = [point for point in result.history if point.name == "held_out_retrieval"]
     assert [(point.step, point.value) for point in scores] == [(2, 0.5), (4, 0.9)]
 
@@ -309,7 +309,7 @@ def test_a_killed_phase_that_ended_early_ends_at_the_same_update(make_options):
     result = run_phase("prime", program, options, report)
 
     assert result.num_updates == 4
-    assert float(program.model.weight) == 4
+    assert program.model.weight.item() == 4
 
 
 def test_without_a_score_the_last_weights_are_kept(make_options):
