@@ -82,9 +82,21 @@ def full_batch(
 
 
 def time_interleaved(
-    passes: list[Callable[[], object]], *, num_warmup: int, num_repeats: int, device: torch.device
+    passes: list[Callable[[], object]],
+    *,
+    num_warmup: int,
+    num_repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Time each callable `num_repeats` times, one after the other in every repeat.
+
+    Args:
+        passes: What to time.
+        num_warmup: Untimed repeats first.
+        num_repeats: Timed repeats.
+        device: What to wait for before the clock is read.
+        clock: Yields seconds; `time.process_time` tells those of this process alone.
 
     Returns:
         `(len(passes), num_repeats)` seconds.
@@ -97,15 +109,15 @@ def time_interleaved(
         for repeat in range(num_repeats):
             for index, run in enumerate(passes):
                 _synchronise(device)
-                start = time.perf_counter()
+                start = clock()
                 run()
                 _synchronise(device)
-                seconds[index, repeat] = time.perf_counter() - start
+                seconds[index, repeat] = clock() - start
     return seconds
 
 
 def _forward(model: MuxedBert, batch: Batch) -> Callable[[], object]:
-    model.eval()
+    model.eval().fold(batch.input_ids.shape[-1])
     return lambda: model(batch)
 
 

@@ -1,5 +1,6 @@
 """The multiplexed classifier: embeddings, multiplexer, encoder, demultiplexer, heads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from trainers.errors import ShapeError
 from trainers.models.contextual_mux import ContextualMultiplexer
 from trainers.models.demux import RsaDemultiplexer
 from trainers.models.encoder import Encoder, masked_layer_norm
+from trainers.models.folding import EmbeddingWeights, FoldedEmbeddings, fingerprint
 from trainers.models.heads import SequenceHead
 from trainers.models.index_prefix import IndexPrefixDemultiplexer, InstancePrefix
 from trainers.models.masks import Masks
@@ -20,7 +22,10 @@ from trainers.models.shape import MuxedBertShape
 INITIAL_STD = 0.02
 """Standard deviation of new weights, as in BERT."""
 LARGEST_FOLDED_TABLE = 64_000_000
-"""Numbers in a folded embedding table (256 MB as float32); larger ones are not built."""
+"""Numbers in a table (256 MB as float32) that single-pass models fold unasked; see `fold`."""
+CHUNK_SIZE = 2**20
+"""Numbers in the hidden states (4 MB as float32) that a CPU thread takes through all layers at a
+time: few enough to stay in its caches, enough for whole matrix products."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class Batch:
             self.attention_mask.to(device),
             self.token_type_ids.to(device),
         )
+
+    def split(self, num_groups: int) -> Iterator["Batch"]:
+        """Yield batches of at most `num_groups` groups, in order."""
+        parts = (self.input_ids, self.attention_mask, self.token_type_ids)
+        for chunk in zip(*(part.split(num_groups) for part in parts), strict=True):
+            yield Batch(*chunk)
 
     def as_single(self) -> "Batch":
         """Yield the same sequences as groups of one, `(B * N, 1, T)`, in order."""
@@ -76,10 +87,14 @@ class Embeddings(nn.Module):
             self.mux = make_multiplexer(shape)
         self.prefix = InstancePrefix(shape) if shape.num_prefix > 0 else None
         self._folded: Tensor | None = None
+        self._asked: tuple[FoldedEmbeddings, tuple[object, ...]] | None = None
         nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 
     def forward(self, batch: Batch, hidden: Tensor | None) -> Tensor:
         """Yield `(B, P + T, D)` mixed embeddings; `hidden` is the `(D,)` gate or none."""
+        if hidden is None and self._may_read_tables(batch):
+            assert self._asked is not None
+            return self._asked[0](batch.input_ids, batch.token_type_ids)
         positions = self.positions.weight[: batch.input_ids.shape[-1]]  # (T, D)
         if self.prefix is not None:
             positions = torch.cat([self.prefix.positions.weight, positions])  # (P + T, D)
@@ -98,9 +113,45 @@ class Embeddings(nn.Module):
 
     def train(self, mode: bool = True) -> "Embeddings":
         """Switch mode; a table folded for inference is dropped, since weights may change."""
-        self._folded = None
+        self._folded = self._asked = None
         super().train(mode)
         return self
+
+    def fold(self, length: int) -> None:
+        """See `MuxedBert.fold`."""
+        self._asked = None
+        is_exact = self.tokens.weight.dtype in (torch.float32, torch.float64)
+        if not isinstance(self.mux, HadamardMultiplexer) or self.training or not is_exact:
+            return
+        prefix = None
+        if self.prefix is not None:
+            prefix = (self.prefix(), self.prefix.positions.weight)
+        weights = EmbeddingWeights(
+            tokens=self.tokens.weight,
+            positions=self.positions.weight[:length],
+            token_types=self.token_types.weight,
+            keys=self.mux.keys,
+            norm=self.norm,
+            prefix=prefix,
+        )
+        folded = FoldedEmbeddings(weights, is_two_pass=self.embed_mode == "two_pass")
+        self._asked = folded, fingerprint(self.parameters())
+
+    def _may_read_tables(self, batch: Batch) -> bool:
+        """Whether `fold` made tables that hold for this batch; drop them if weights changed."""
+        if self._asked is None or torch.is_grad_enabled():
+            return False
+        folded, made_of = self._asked
+        if torch.compiler.is_compiling():  # compiled code cannot ask; its weights are fixed
+            return batch.input_ids.shape[-1] <= folded.length
+        if made_of != fingerprint(self.parameters()):
+            self._asked = None
+            return False
+        device = batch.input_ids.device.type
+        return (
+            batch.input_ids.shape[-1] <= folded.length
+            and not torch.is_autocast_enabled(device)  # it would round the products
+        )
 
     def _norm(self, x: Tensor, hidden: Tensor | None) -> Tensor:
         if hidden is None:
@@ -252,7 +303,38 @@ class MuxedBert(nn.Module):
         if masks is not None:
             return self.classify(self.encode(batch, masks)[-1])
         num_read = self.shape.num_prefix + 1  # with [CLS]
-        return self.classify(self.encoder.first_states(*self._embed(batch, None), num_read))
+        states = [
+            self.encoder.first_states(*self._embed(chunk, None), num_read)
+            for chunk in self._chunks(batch)
+        ]
+        return self.classify(states[0] if len(states) == 1 else torch.cat(states))
+
+    def fold(self, length: int | None = None) -> None:
+        """Make the tables that let a wide model in evaluation mode embed with one look-up.
+
+        The logits without gradients stay the same up to rounding; the tables cost a fraction of
+        a second and up to 512 MB (docs/speed.md). They are in no state dict. A change of the
+        weights, a move or `train` drops them, and the model is as before. Nothing is folded with
+        N = 1, with the contextual multiplexer, in training or in half precision; autocast ignores
+        the tables.
+
+        Args:
+            length: Tokens in the longest sequence to come, without it as many as the model takes;
+                batches of longer ones are embedded without the tables.
+        """
+        self.embeddings.fold(self.shape.max_positions if length is None else length)
+
+    def _chunks(self, batch: Batch) -> Iterator[Batch]:
+        """Yield what goes through the layers at a time: all, or what the caches of a CPU hold.
+
+        Groups do not depend on each other, so the states are the same. Only `inference_mode` is
+        cut up; nothing is trained in it.
+        """
+        is_chunked = torch.is_inference_mode_enabled() and batch.input_ids.device.type == "cpu"
+        if not is_chunked or torch.compiler.is_compiling():
+            return iter([batch])
+        size = (batch.input_ids.shape[-1] + self.shape.num_prefix) * self.shape.hidden_size
+        return batch.split(max(1, CHUNK_SIZE * torch.get_num_threads() // size))
 
     def _needs_mask(self, batch: Batch) -> bool:
         if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
@@ -311,7 +393,7 @@ def make_demultiplexer(shape: MuxedBertShape) -> Demultiplexer:
 
 def _drop_folded(embeddings: nn.Module, _: object) -> None:
     assert isinstance(embeddings, Embeddings)
-    embeddings._folded = None  # it holds the weights from before
+    embeddings._folded = embeddings._asked = None  # they hold the weights from before
 
 
 @torch.no_grad()

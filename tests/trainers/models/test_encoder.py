@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trainers.models.encoder import Encoder, attend, masked_layer_norm
+from trainers.models.encoder import Encoder, add_linear, attend, linear, masked_layer_norm
 from trainers.models.masks import masks_to, open_masks
 
 
@@ -132,3 +132,49 @@ def test_a_model_computes_its_last_layer_for_the_first_position_only(make_model,
     model(make_groups(2, num_groups=3, length=9))
 
     assert seen == [(3, 1, 32)]
+
+
+@pytest.mark.parametrize("num_outputs", [8, 33, 37, 40, 155])
+@pytest.mark.parametrize("num_rows", [1, 127, 128, 300])
+def test_uneven_products_are_the_same_in_inference(num_outputs, num_rows):
+    layer, states = nn.Linear(21, num_outputs), torch.randn(2, num_rows, 21)
+
+    with torch.inference_mode():
+        found = linear(states, layer)
+
+    assert found.shape == (2, num_rows, num_outputs)
+    assert torch.allclose(found, layer(states), rtol=1e-6, atol=1e-6)
+
+
+def test_uneven_products_keep_their_gradients():
+    layer, states = nn.Linear(21, 37), torch.randn(300, 21, requires_grad=True)
+
+    linear(states, layer).sum().backward()
+
+    assert torch.allclose(states.grad, layer.weight.sum(dim=0).expand_as(states), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_outputs", [40, 37])
+@pytest.mark.parametrize("num_rows", [2, 150])
+def test_a_residual_product_is_the_same_in_inference_and_changes_no_input(num_outputs, num_rows):
+    layer, dropout = nn.Linear(21, num_outputs), nn.Dropout(0.1).eval()
+    inner, states = torch.randn(2, num_rows, 21), torch.randn(2, 2 * num_rows, num_outputs)
+    before = states.clone()
+    kept = states[:, :num_rows]
+
+    with torch.inference_mode():
+        found = add_linear(kept, inner, layer, dropout)
+
+    assert torch.equal(states, before)
+    assert torch.allclose(found, kept + layer(inner), rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_keeps_its_products_in_inference():
+    layer, dropout = nn.Linear(21, 40), nn.Dropout(0.1).eval()
+    inner, states = torch.randn(2, 150, 21), torch.randn(2, 150, 40)
+
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = add_linear(states, inner, layer, dropout)
+        expected = states + layer(inner)
+
+    assert torch.equal(found, expected)

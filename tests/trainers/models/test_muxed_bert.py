@@ -207,3 +207,39 @@ def test_a_batch_of_another_width_is_refused(make_model, make_groups):
 def test_sequences_longer_than_the_position_table_are_refused(make_model, make_groups):
     with pytest.raises(ShapeError, match="at most 16 tokens, got 17"):
         make_model(2)(make_groups(2, length=17))
+
+
+@pytest.mark.parametrize("demultiplexer", ["rsa", "index_prefix"])
+@pytest.mark.parametrize("chunk_size", [1, 700, 10**9])
+def test_chunks_of_groups_yield_the_same_logits(
+    make_model, make_groups, monkeypatch, demultiplexer, chunk_size
+):
+    monkeypatch.setattr(muxed_bert, "CHUNK_SIZE", chunk_size)
+    model = make_model(2, demultiplexer=demultiplexer)
+    groups = make_groups(2, num_groups=7)
+    with torch.no_grad():
+        expected = model(groups)
+
+    with torch.inference_mode():
+        found = model(groups)
+
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_chunks_hold_what_a_thread_has_cache_for(make_model, make_groups, monkeypatch):
+    seen = []
+    model, groups = make_model(2), make_groups(2, num_groups=7, length=9)
+    monkeypatch.setattr(muxed_bert, "CHUNK_SIZE", 3 * 9 * 32)  # numbers in three groups
+    inner = model.encoder.first_states
+    monkeypatch.setattr(
+        model.encoder,
+        "first_states",
+        lambda states, *rest: seen.append(len(states)) or inner(states, *rest),
+    )
+
+    with torch.inference_mode():
+        model(groups)
+    with torch.no_grad():
+        model(groups)
+
+    assert seen == [3, 3, 1, 7]
