@@ -28,6 +28,8 @@ from torch.nn import functional as F
 LARGEST_TABLE = 128_000_000
 """Numbers in the tables of all instances (512 MB as float32). Where they would be larger, one
 table serves all instances: mixing then takes twice the time on a CPU, a few per cent of all."""
+LARGEST_SCALES = 128_000_000
+"""Numbers in the table of scales; nothing is folded that would need more."""
 VOCABULARY_BLOCK = 8192
 """Tokens whose scales are computed at a time, in float64."""
 NUMBERS_IN_CACHE = 2**18
@@ -60,6 +62,21 @@ def fingerprint(parameters: Iterable[Tensor]) -> tuple[tuple[object, ...], ...]:
         (p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype, p.device)
         for p in parameters
     )
+
+
+def fold_embeddings(weights: EmbeddingWeights, *, is_two_pass: bool) -> "FoldedEmbeddings | None":
+    """Make the tables, or none in half precision or with more scales than `LARGEST_SCALES`.
+
+    Args:
+        weights: Weights to fold.
+        is_two_pass: Whether each instance passes through the block before it is mixed.
+    """
+    num_scales = len(weights.tokens) * len(weights.token_types) * len(weights.positions)
+    if weights.tokens.dtype not in (torch.float32, torch.float64):
+        return None
+    if is_two_pass and num_scales > LARGEST_SCALES:
+        return None
+    return FoldedEmbeddings(weights, is_two_pass=is_two_pass)
 
 
 class FoldedEmbeddings:

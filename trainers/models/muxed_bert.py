@@ -11,7 +11,12 @@ from trainers.errors import ShapeError
 from trainers.models.contextual_mux import ContextualMultiplexer
 from trainers.models.demux import RsaDemultiplexer
 from trainers.models.encoder import Encoder, masked_layer_norm
-from trainers.models.folding import EmbeddingWeights, FoldedEmbeddings, fingerprint
+from trainers.models.folding import (
+    EmbeddingWeights,
+    FoldedEmbeddings,
+    fingerprint,
+    fold_embeddings,
+)
 from trainers.models.heads import SequenceHead
 from trainers.models.index_prefix import IndexPrefixDemultiplexer, InstancePrefix
 from trainers.models.masks import Masks
@@ -120,22 +125,19 @@ class Embeddings(nn.Module):
     def fold(self, length: int) -> None:
         """See `MuxedBert.fold`."""
         self._asked = None
-        is_exact = self.tokens.weight.dtype in (torch.float32, torch.float64)
-        if not isinstance(self.mux, HadamardMultiplexer) or self.training or not is_exact:
+        if not isinstance(self.mux, HadamardMultiplexer) or self.training:
             return
-        prefix = None
-        if self.prefix is not None:
-            prefix = (self.prefix(), self.prefix.positions.weight)
+        prefix = self.prefix
         weights = EmbeddingWeights(
             tokens=self.tokens.weight,
             positions=self.positions.weight[:length],
             token_types=self.token_types.weight,
             keys=self.mux.keys,
             norm=self.norm,
-            prefix=prefix,
+            prefix=None if prefix is None else (prefix(), prefix.positions.weight),
         )
-        folded = FoldedEmbeddings(weights, is_two_pass=self.embed_mode == "two_pass")
-        self._asked = folded, fingerprint(self.parameters())
+        folded = fold_embeddings(weights, is_two_pass=self.embed_mode == "two_pass")
+        self._asked = None if folded is None else (folded, fingerprint(self.parameters()))
 
     def _may_read_tables(self, batch: Batch) -> bool:
         """Whether `fold` made tables that hold for this batch; drop them if weights changed."""
@@ -312,11 +314,11 @@ class MuxedBert(nn.Module):
     def fold(self, length: int | None = None) -> None:
         """Make the tables that let a wide model in evaluation mode embed with one look-up.
 
-        The logits without gradients stay the same up to rounding; the tables cost a fraction of
-        a second and up to 512 MB (docs/speed.md). They are in no state dict. A change of the
-        weights, a move or `train` drops them, and the model is as before. Nothing is folded with
-        N = 1, with the contextual multiplexer, in training or in half precision; autocast ignores
-        the tables.
+        The logits without gradients stay the same up to rounding. Making the tables takes about a
+        second, and each of the two has up to 512 MB (docs/speed.md). They are in no state dict. A
+        change of the weights, a move or `train` drops them, and the model is as before. Nothing is
+        folded with N = 1, with the contextual multiplexer, in training, in half precision or if
+        the scales of all tokens at `length` positions would take more; autocast ignores tables.
 
         Args:
             length: Tokens in the longest sequence to come, without it as many as the model takes;

@@ -219,6 +219,22 @@ def test_what_cannot_be_folded_stays_as_it_is(
     assert torch.equal(logits(model, groups), expected)
 
 
+def test_scales_of_too_many_tokens_and_positions_are_not_made(
+    make_model, make_groups, monkeypatch
+):
+    monkeypatch.setattr(folding, "LARGEST_SCALES", 100 * 2 * 9)  # V * S * T
+    model, groups = make_model(2), make_groups(2)
+    expected = logits(model, groups)
+
+    model.fold(10)
+    is_refused = not is_folded(model)
+    model.fold(9)
+
+    assert is_refused
+    assert is_folded(model)
+    assert difference(logits(model, groups), expected) < TOLERANCE[torch.float64]
+
+
 def test_autocast_ignores_the_tables(make_model, make_groups):
     model, groups = make_model(2, dtype=torch.float32), make_groups(2)
     with torch.autocast("cpu", torch.bfloat16):
