@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo
 from transformers import BertConfig, BertForSequenceClassification
 
 from trainers.measure.environment import describe_environment
@@ -120,6 +121,8 @@ def main() -> None:
         sys.exit("`--clock cpu` adds up the seconds of all threads, so it needs `--threads 1`.")
     if options.compile and shutil.which("g++") is None and shutil.which("clang++") is None:
         sys.exit("`--compile` needs a C++ compiler, and there is neither g++ nor clang++.")
+    if options.compile:
+        torch._dynamo.config.recompile_limit = 256  # for each function, by all models together
     rows = list(_measure(options))
     table = markdown(rows)
     print(table)
