@@ -87,7 +87,7 @@ def time_interleaved(
     num_warmup: int,
     num_repeats: int,
     device: torch.device,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Time each callable `num_repeats` times, one after the other in every repeat.
 
@@ -96,12 +96,14 @@ def time_interleaved(
         num_warmup: Untimed repeats first.
         num_repeats: Timed repeats.
         device: What to wait for before the clock is read.
-        clock: Yields seconds; `time.process_time` tells those of this process alone.
+        clock: Yields seconds, by default those of the wall; `time.process_time` tells those of
+            this process alone.
 
     Returns:
         `(len(passes), num_repeats)` seconds.
     """
     seconds = np.zeros((len(passes), num_repeats))
+    now = clock or time.perf_counter
     with torch.inference_mode():
         for _ in range(num_warmup):
             for run in passes:
@@ -109,10 +111,10 @@ def time_interleaved(
         for repeat in range(num_repeats):
             for index, run in enumerate(passes):
                 _synchronise(device)
-                start = clock()
+                start = now()
                 run()
                 _synchronise(device)
-                seconds[index, repeat] = clock() - start
+                seconds[index, repeat] = now() - start
     return seconds
 
 

@@ -71,6 +71,7 @@ class TorchBackend:
         muxed = MuxedBert(model.shape)
         load_weights(muxed, read_tensors(model.path / WEIGHTS_FILE), model.path)
         self.model = muxed.eval().to(self._device)
+        self.model.fold(model.max_length)
 
     def run(
         self, input_ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]

@@ -218,6 +218,7 @@ def _time(
     length = options.length or config.data.max_length
     device = torch.device("cpu")
     batch = full_batch(sample.encoded, num_instances, options.batch_size, length, device)
+    model.fold(length)  # as a model in service is
     flat = (batch.input_ids, batch.attention_mask.long(), batch.token_type_ids)
     rows = {name: tensor.flatten(0, 1) for name, tensor in zip(INPUTS, flat, strict=True)}
     seconds = time_interleaved(
