@@ -1,11 +1,15 @@
 """Demo records that several parts test against: plausible, deterministic, no training."""
 
 import hashlib
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
+from postgresql_server import NoServerError, new_database, running_server
 
 from autoprumux.records import (
     Candidate,
@@ -109,6 +113,30 @@ def demo_study() -> StudyRecord:
 def demo_study_record() -> Callable[..., StudyRecord]:
     """Factory: `demo_study_record(name="other", budgets=(0.05,))`, the demo study changed."""
     return lambda **changes: replace(make_study(), **changes)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[sa.URL]:
+    """A real PostgreSQL server, started for the tests; `AUTOPRUMUX_TEST_POSTGRESQL=required`
+    makes it a mistake that there is none.
+    """
+    try:
+        with running_server() as url:
+            yield url
+    except NoServerError as error:
+        if os.environ.get("AUTOPRUMUX_TEST_POSTGRESQL") == "required":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: sa.URL) -> Iterator[str]:
+    """URL, password included, of an empty database on a real PostgreSQL server."""
+    with new_database(postgresql_server, f"study{next(_NUMBERS)}") as url:
+        yield url
+
+
+_NUMBERS = itertools.count()
 
 
 def _complete_trial(number: int, candidate: Candidate) -> TrialRecord:

@@ -1,33 +1,23 @@
-"""Runs where `AUTOPRUMUX_TEST_POSTGRESQL` names a database, whose tables are dropped first."""
+"""The storage on a real PostgreSQL server, which the tests start themselves."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy as sa
 
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.views import VIEWS
 
-URL = os.environ.get("AUTOPRUMUX_TEST_POSTGRESQL", "")
 GRID = [Candidate(n, s / 10) for n in (1, 2, 5, 10) for s in range(10)]
-
-pytestmark = pytest.mark.skipif(not URL, reason="AUTOPRUMUX_TEST_POSTGRESQL is not set")
 
 
 @pytest.fixture
-def server() -> Iterator[Database]:
-    engine = sa.create_engine(URL)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
-    opened = open_database(URL)
+def server(postgresql_url: str) -> Iterator[Database]:
+    opened = open_database(postgresql_url)
     yield opened
     opened.close()
 
