@@ -31,6 +31,10 @@ class SearchConfig:
     """Largest number of trained trials, failed ones and the baseline included."""
     timeout_s: float = 0.0
     """Seconds after which no new trial starts; 0 means no limit."""
+    trial_timeout_s: float = 0.0
+    """Seconds after which a trial counts as failed; 0 means no limit."""
+    max_attempts: int = 3
+    """Processes that may die in a trial, or fail to read its data, before it counts as failed."""
     sampler: Literal[
         "performance_model", "random", "grid", "tpe", "gp", "nsga2", "brute_force"
     ] = "performance_model"
@@ -46,7 +50,11 @@ class SearchConfig:
     """Seed of the choices and of the trainings."""
 
     def __post_init__(self) -> None:
-        mistakes = [*_mistakes_of_axes(self), *_mistakes_of_limits(self)]
+        mistakes = [
+            *_mistakes_of_axes(self),
+            *_mistakes_of_budgets(self),
+            *_mistakes_of_limits(self),
+        ]
         if mistakes:
             raise ConfigError("\n".join(mistakes))
 
@@ -120,10 +128,14 @@ def recipe_differences(stored: Mapping[str, Any], config: StudyConfig) -> list[s
 
 def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
     recipe = dict(flatten(study.get("trainer", {}), "trainer."))
-    recipe.pop("trainer.checkpoint_interval_s", None)  # changes what a crash costs, no result
+    for key in _NO_RECIPE:
+        recipe.pop(key, None)
     search = study.get("search", {})
     return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}}
 
+
+_NO_RECIPE = ("trainer.checkpoint_interval_s", "trainer.num_parts")
+"""What a crash costs and how much memory is needed; neither decides a result."""
 
 _SEARCH_RECIPE = ("widths", "sparsities", "seed")
 
@@ -146,16 +158,21 @@ def _mistakes_of_axes(search: SearchConfig) -> Iterator[str]:
             yield f"`search.{name}` must contain {needed}, the dense baseline's, got {shown}."
 
 
-def _mistakes_of_limits(search: SearchConfig) -> Iterator[str]:
+def _mistakes_of_budgets(search: SearchConfig) -> Iterator[str]:
     if not search.budgets:
         yield "`search.budget` must name at least one budget."
     for budget in search.budgets:
         if not 0 <= budget < 1:
             yield f"`search.budget` must be in [0, 100) points, got {100 * budget:g}."
-    if search.max_trials < 1:
-        yield f"`search.max_trials` must be at least 1, got {search.max_trials}."
-    if not 0 <= search.timeout_s < math.inf:
-        yield f"`search.timeout_s` must be 0 (no limit) or more seconds, got {search.timeout_s}."
+
+
+def _mistakes_of_limits(search: SearchConfig) -> Iterator[str]:
+    for name in ("max_trials", "max_attempts"):
+        if (number := getattr(search, name)) < 1:
+            yield f"`search.{name}` must be at least 1, got {number}."
+    for name in ("timeout_s", "trial_timeout_s"):
+        if not 0 <= (seconds := getattr(search, name)) < math.inf:
+            yield f"`search.{name}` must be 0 (no limit) or more seconds, got {seconds}."
     if not 0 <= search.stop_chance < 1:
         yield f"`search.stop_chance` must be in [0, 1), got {search.stop_chance}."
     if not 0 <= search.stop_gain < math.inf:

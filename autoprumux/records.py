@@ -2,10 +2,38 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 TrialState = Literal["complete", "failed", "running"]
 """`running` also covers a trial whose process was killed, until the next run takes it up."""
+
+FailureCause = Literal[
+    "hopeless",
+    "out_of_memory",
+    "nan",
+    "sparsity_not_reached",
+    "data_error",
+    "disk_full",
+    "timed_out",
+    "killed",
+    "error",
+]
+"""Why a trial yielded nothing.
+
+`hopeless`: stopped, as it could not meet the loosest budget; `out_of_memory`: device or
+machine; `nan`: a loss or a result is no finite number;
+`sparsity_not_reached`: pruning ended short of its target; `data_error`: data or checkpoint could
+not be read while it trained; `disk_full`: a checkpoint could not be written; `timed_out`: longer
+than `search.trial_timeout_s`; `killed`: its process died as often as `search.max_attempts`;
+`error`: anything else, a mistake of ours most likely.
+"""
+
+FAILURE_CAUSES: tuple[FailureCause, ...] = get_args(FailureCause)
+
+
+def known_cause(word: str) -> FailureCause:
+    """Yield the cause that `word` names; `error` for what is none."""
+    return next((cause for cause in FAILURE_CAUSES if cause == word), "error")
 
 
 @dataclass(frozen=True, order=True)
@@ -84,6 +112,10 @@ class Throughput:
     dtype: str
     device: str
     num_threads: int
+    baseline_spread: float | None = None
+    """Interquartile range of the baseline's seconds over their median; None if not known."""
+    is_clean: bool | None = None
+    """False if other work disturbed the measurement; None if nobody looked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +233,7 @@ HOPELESS = "hopeless"
 class Failure:
     """Why a trial yielded nothing."""
 
-    cause: str
-    """One word: `hopeless`, `out_of_memory`, `nan`, `sparsity_not_reached`, `disk_full`, …"""
+    cause: FailureCause
     message: str
     last_accuracy: float | None = None
     """Last held-out accuracy seen, if any."""

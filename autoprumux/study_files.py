@@ -64,7 +64,7 @@ def stored_study(record: StudyRecord) -> StudyConfig:
     search, trainer = (_stored_table(record, key) for key in ("search", "trainer"))
     values: dict[str, object] = {"name": record.name, "task": trainer.pop("task", record.task)}
     points = search.pop("budgets", record.budgets)
-    values["search.budget"] = ",".join(f"{round(100 * budget, 4):g}" for budget in points)
+    values["search.budget"] = ",".join(f"{100 * budget:.12g}" for budget in points)
     values |= dict(flatten(search, "search.")) | dict(flatten(trainer, "trainer."))
     label = f"the stored configuration of study `{record.name}`"
     entries = {key: _Entry(v, key, label) for key, v in values.items() if v is not None}

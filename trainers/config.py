@@ -431,6 +431,9 @@ class TrainerConfig:
     """`auto` takes a CUDA device if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` trains under autocast; faster where the processor has it."""
+    num_parts: int = 1
+    """Parts that each training batch goes through the model in; more need less memory. Gradients
+    are summed, so that results differ by rounding, dropout and the weighting of padding only."""
     checkpoint_interval_s: float = 20.0
     """Seconds between checkpoints inside a phase: what a crash can cost at most."""
 
@@ -444,6 +447,7 @@ class TrainerConfig:
             self.precision,
             "float32 or bfloat16",
         )
+        _require(self.num_parts >= 1, "num_parts", self.num_parts, "at least 1")
         _require(
             self.checkpoint_interval_s > 0,
             "checkpoint_interval_s",

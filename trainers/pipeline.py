@@ -7,6 +7,7 @@ The phases and their cache are in `trainers.stages`, those of pruning in `traine
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class Trainer:
     def context(self) -> TrainingContext:
         """What all trainings share; data and tokenizer are loaded when it is first asked for."""
         return TrainingContext.open(self.config, seed=self.shared_seed, cache_dir=self.cache_dir)
+
+    def with_config(self, config: TrainerConfig) -> "Trainer":
+        """Yield a trainer of another recipe for the same task, data and model, loaded once."""
+        other = Trainer(config, shared_seed=self.shared_seed, cache_dir=self.cache_dir)
+        other.context = replace(self.context, config=config)
+        return other
 
     def check(self, sparsities: Iterable[float] = ()) -> str:
         """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.

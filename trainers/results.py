@@ -80,6 +80,10 @@ class ThroughputResult:
     """`cpu` or the CUDA device's name."""
     num_threads: int
     """CPU threads used by torch; 0 on CUDA."""
+    baseline_spread: float
+    """Interquartile range of the baseline's seconds over their median: how busy it was."""
+    is_clean: bool
+    """False if other work disturbed the measurement, however often it was repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, DiskError
+from trainers.locks import file_lock
 from trainers.models.checkpoints import (
     load_model,
     read_tensors,
@@ -53,6 +54,8 @@ FORMAT = 1
 """Part of every cache key; raised when a change makes older results unusable."""
 RESULT_FILE = "result.json"
 """Written last into a cache entry, marks it as complete."""
+LOCK_FILE = ".lock"
+"""Held by the process that trains a phase; several workers may share a cache."""
 HEAD_FILE = "token_head.safetensors"
 """The token head that priming hands on to pre-training."""
 GATED_FILE = "gated.safetensors"
@@ -81,7 +84,9 @@ class TrainingContext:
     def precision(self) -> Precision:
         """Where and in which precision everything computes."""
         device = resolve_device(self.config.device)
-        return Precision(device, getattr(torch, self.config.precision))
+        return Precision(
+            device, getattr(torch, self.config.precision), num_parts=self.config.num_parts
+        )
 
     @cached_property
     def train(self) -> Encoded:
@@ -163,7 +168,7 @@ class Stage:
         for stage in self._in_order():
             if stage.directory not in seen:
                 seen.add(stage.directory)
-                yield stage._cached_result() if stage.is_complete else stage._run(report)
+                yield stage._run(report)
 
     def _in_order(self) -> Iterator["Stage"]:
         for stage in self.needs:
@@ -176,8 +181,28 @@ class Stage:
         return replace(PhaseResult(**values, history=history), is_cached=True)
 
     def _run(self, report: Report) -> PhaseResult:
+        """Train the phase, unless it is stored; of processes that need it at once, one trains."""
+        if self.is_complete:
+            return self._cached_result()
         torch.manual_seed(self.seed)
-        program, model = self.start()
+        program, model = self.start()  # before anything is written: what it reads may be refused
+        self._make_directory()
+        label, lock = self.label or self.name, self.directory / LOCK_FILE
+        with file_lock(lock, on_wait=lambda: report(f"{label}/wait", 0, 0)):
+            if self.is_complete:
+                result = self._cached_result()
+            else:
+                result = self._train(program, model, report)
+            lock.unlink(missing_ok=True)  # whoever gets a lock after this finds a complete entry
+            return result
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"`{self.directory}` cannot be made: {error.strerror}.") from error
+
+    def _train(self, program: Program, model: MuxedBert, report: Report) -> PhaseResult:
         options = LoopOptions(
             num_updates=self.config.num_updates,
             num_evaluations=getattr(self.config, "num_evaluations", 1),

@@ -20,6 +20,7 @@ from autoprumux.cli.recordings import (
 )
 from autoprumux.cli.report import REPORT_EPILOG, report
 from autoprumux.cli.search import SEARCH_EPILOG, search
+from autoprumux.cli.worker import WORKER_EPILOG, worker
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 COMMANDS = (
     (search, SEARCH_EPILOG),
+    (worker, WORKER_EPILOG),
     (query, QUERY_EPILOG),
     (report, REPORT_EPILOG),
     (export, EXPORT_EPILOG),

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,16 @@ StoredBudgets = Annotated[
 StudyName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Study of this name.", autocompletion=stored_studies),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Checkpoints.  [default: the user's cache directory]"),
+]
+ArtifactDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Logs and histories of trials.  [default: beside an SQLite database]"
+    ),
 ]
 Recorded = Annotated[
     list[str] | None,

@@ -1,13 +1,21 @@
 """`autoprumux search`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autoprumux.api.search import run_search, task_override
 from autoprumux.cli.completion import presets, tasks
-from autoprumux.cli.options import Json, Storage, Verbose, in_one_sentence, split_list, to_json
+from autoprumux.cli.options import (
+    ArtifactDir,
+    CacheDir,
+    Json,
+    Storage,
+    Verbose,
+    in_one_sentence,
+    split_list,
+    to_json,
+)
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, parse_setting
 
@@ -91,17 +99,8 @@ def search(
         str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of choices and trainings.")] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Checkpoints.  [default: the user's cache directory]"),
-    ] = None,
-    artifacts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Logs and histories of trials.  [default: beside an SQLite database]",
-        ),
-    ] = None,
+    cache_dir: CacheDir = None,
+    artifacts: ArtifactDir = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,7 +1,8 @@
 """The interface of evaluators."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
 
 from autoprumux.records import Candidate, Measurement
 
@@ -35,3 +36,23 @@ class Evaluator(Protocol):
 
     def cached_widths(self) -> frozenset[int]:
         """Widths N whose fine-tuned starting point need not be trained again (phases 1-3 done)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """What a repeated trial does differently from the study's recipe."""
+
+    text: str
+    """In a few words, for the database."""
+    num_parts: int = 1
+    """Parts that each batch goes through the model in; the gradients are summed."""
+    learning_rate_share: float = 1.0
+    """Share of every phase's learning rate."""
+
+
+@runtime_checkable
+class Remediable(Protocol):
+    """An evaluator whose failed trials are worth a repetition with something changed."""
+
+    def with_remedy(self, remedy: Remedy) -> Self:
+        """Yield an evaluator that applies `remedy` and otherwise does the same."""

@@ -21,14 +21,19 @@ from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.records import (
     Candidate,
     Failure,
+    FailureCause,
     Measurement,
     PhaseRecord,
     Structure,
     Throughput,
+    known_cause,
 )
 
 FORMAT = 1
 """Version of the two files; a reader refuses any other."""
+
+_LATER_COLUMNS = ("baseline_spread", "is_clean")
+"""Columns that older recordings lack."""
 
 _Record = TypeVar("_Record")
 Row = dict[str, str]
@@ -221,7 +226,13 @@ def _parse_phase(text: str) -> PhaseRecord:
 
 def _parse(record: type[_Record], row: Row) -> _Record:
     hints = get_type_hints(record)
-    return record(**{name: _PARSERS[hint](row[name]) for name, hint in hints.items()})
+    return record(
+        **{
+            name: _PARSERS[hint](row[name])
+            for name, hint in hints.items()
+            if name in row or name not in _LATER_COLUMNS
+        }
+    )
 
 
 def _finite(cell: str) -> float:
@@ -237,4 +248,6 @@ _PARSERS: Mapping[Any, Callable[[str], object]] = {
     str: str,
     tuple[int, ...]: lambda cell: tuple(int(part) for part in cell.split()),
     float | None: lambda cell: _finite(cell) if cell else None,
+    FailureCause: known_cause,
+    bool | None: lambda cell: cell == "True" if cell else None,
 }

@@ -3,11 +3,12 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from copy import copy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from autoprumux.errors import EvaluationError, InputError, TrialError
-from autoprumux.evaluators.base import Report
+from autoprumux.evaluators.base import Remedy, Report
 from autoprumux.records import (
     Candidate,
     HistoryPoint,
@@ -37,6 +38,10 @@ INPUT_CAUSES: dict[type[TrainerError], str] = {
     ExportError: "export",
 }
 """Errors that every trial would meet, and the word that is stored for each."""
+
+
+PHASES = ("prime", "pretrain", "finetune", "prune", "finetune_pruned")
+"""Parts of a recipe that have a learning rate."""
 
 
 def _options() -> frozenset[str]:
@@ -95,6 +100,20 @@ class TrainedEvaluator:
         except TrainerError as error:
             raise map_error(error) from error
         return to_measurement(result, seed=seed, elapsed_s=time.perf_counter() - started)
+
+    def with_remedy(self, remedy: Remedy) -> "TrainedEvaluator":
+        """See `Remediable.with_remedy`; the data is not loaded again."""
+        phases = {
+            name: replace(phase, learning_rate=phase.learning_rate * remedy.learning_rate_share)
+            for name in PHASES
+            for phase in (getattr(self.trainer.config, name),)
+        }
+        num_parts = self.trainer.config.num_parts * remedy.num_parts
+        other = copy(self)
+        other.trainer = self.trainer.with_config(
+            replace(self.trainer.config, num_parts=num_parts, **phases)
+        )
+        return other
 
     def cached_widths(self) -> frozenset[int]:
         """See `Evaluator.cached_widths`."""

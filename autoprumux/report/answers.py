@@ -16,7 +16,14 @@ from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.hardware import StudyOnHardware
 from autoprumux.records import Candidate, StudyRecord
 from autoprumux.report.profiles import format_hardware
-from autoprumux.report.tables import BUILTIN_NOTE, format_candidate, format_duration, format_points
+from autoprumux.report.tables import (
+    BUILTIN_NOTE,
+    DISTURBED_NOTE,
+    disturbed_mark,
+    format_candidate,
+    format_duration,
+    format_points,
+)
 
 ASK_FURTHER = "0:10:0.5"
 """Budgets of the query that a finished search suggests."""
@@ -169,6 +176,7 @@ def _measured_to_dict(model: MeasuredModel | None) -> dict[str, Any] | None:
             measurement.throughput.speedup_q1,
             measurement.throughput.speedup_q3,
         ],
+        "is_clean": measurement.throughput.is_clean,
         "checkpoint": measurement.checkpoint,
     }
 
@@ -214,7 +222,8 @@ def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
             f"{_points(best.accuracy_loss)} points (95 % interval {_range(best.interval)})"
         )
         yield (
-            f"  {speed.throughput:.0f} seq/s, {best.speedup:.2f}x the dense baseline "
+            f"  {speed.throughput:.0f} seq/s, {best.speedup:.2f}x"
+            f"{disturbed_mark(best.measurement)} the dense baseline "
             f"(quartiles {speed.speedup_q1:.2f}x to {speed.speedup_q3:.2f}x)"
         )
         yield f"  model: {best.measurement.checkpoint}"
@@ -272,7 +281,8 @@ def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
 def _measured_row(model: MeasuredModel) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
-    return f"{start} {_interval(model.interval)}  {_speedup(model):>9}  {speed.throughput:6.0f}"
+    speedup = f"{_speedup(model)}{disturbed_mark(model.measurement)}"
+    return f"{start} {_interval(model.interval)}  {speedup:>9}  {speed.throughput:6.0f}"
 
 
 def _predicted_row(model: PredictedModel) -> str:
@@ -310,8 +320,10 @@ def _measured_table(study: StudyRecord) -> Iterator[str]:
             f"{candidate.num_instances:>6}  {candidate.sparsity:.2f}  {measurement.sparsity:8.3f}"
             f"  {100 * measurement.accuracy:8.1f}  {format_points(points):>6}"
             f"  {measurement.throughput.throughput:6.0f}  {measurement.speedup:7.2f}x"
-            f"  {format_duration(measurement.duration_s):>6}"
+            f"{disturbed_mark(measurement):<1} {format_duration(measurement.duration_s):>6}"
         )
+    if any(disturbed_mark(measurement) for _, measurement in by_speed):
+        yield DISTURBED_NOTE
 
 
 def _failures(study: StudyRecord) -> Iterator[str]:

@@ -5,6 +5,11 @@ from autoprumux.records import Candidate, Choice, Measurement, TrialRecord
 BUILTIN_NOTE = "built-in data: made-up examples, not GLUE"
 """Stands beside every result on built-in data."""
 
+DISTURBED = "*"
+"""Stands behind a speed-up that other work on the machine disturbed."""
+
+DISTURBED_NOTE = f"{DISTURBED} measured while other work disturbed the machine"
+
 
 def format_duration(seconds: float) -> str:
     """Yield a duration as `45s`, `3m12s` or `1h02m`."""
@@ -59,9 +64,15 @@ def _format_measurement(measurement: Measurement, baseline: Measurement | None) 
     points = 100 * (measurement.accuracy - baseline.accuracy) if baseline else 0.0
     return (
         f"accuracy {100 * measurement.accuracy:4.1f} {f'({format_points(points)} points)':>14}"
-        f"  {measurement.throughput.throughput:5.0f} seq/s {f'({measurement.speedup:.1f}x)':>7}"
+        f"  {measurement.throughput.throughput:5.0f} seq/s "
+        f"{f'({measurement.speedup:.1f}x{disturbed_mark(measurement)})':>7}"
         f"  {format_duration(measurement.duration_s):>6}"
     )
+
+
+def disturbed_mark(measurement: Measurement) -> str:
+    """Yield the mark behind a speed-up that was measured on a busy machine, or nothing."""
+    return DISTURBED if measurement.throughput.is_clean is False else ""
 
 
 def format_points(points: float) -> str:

@@ -7,9 +7,11 @@ Optuna trial whose outcome is stored, and the next run only tells it.
 import hashlib
 import logging
 import math
+import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from optuna.storages import BaseStorage
@@ -17,24 +19,33 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from autoprumux.errors import InputError, StorageError, TrialError, UsageError
-from autoprumux.evaluators.base import Evaluator
+from autoprumux.evaluators.base import Evaluator, Remediable, Report
 from autoprumux.records import (
     Candidate,
     Choice,
     Failure,
+    FailureCause,
     Measurement,
     StudyRecord,
     TrialRecord,
+    known_cause,
 )
 from autoprumux.search.acquisition import Proposal
+from autoprumux.search.claims import TrialTakenError
 from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
+from autoprumux.search.retries import remedy_for
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
 from autoprumux.storage.artifacts import Artifacts
+from autoprumux.storage.attempts import AttemptBook, Worker
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.trials import CONSTRAINTS, MEETS_BUDGET, constraints_of, objectives_of
 
 MINUTES = "minutes"
 """User attribute of an Optuna trial: the minutes it took; of a failed one, in its last process."""
+
+PAUSES = ("/total", "/step", "/wait")
+"""Ends of the names of reports at which a training may be ended without losing an update; the
+values of its history are told in the middle of one."""
 
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +79,14 @@ class Objective:
     listener: Listener
     record: StudyRecord
     """The study without its trials."""
+    book: AttemptBook
+    worker: Worker
+    trial_timeout_s: float = 0.0
+    """See `SearchConfig.trial_timeout_s`."""
+    max_attempts: int = 3
+    """See `SearchConfig.max_attempts`."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set from elsewhere to interrupt the training at its next report."""
     artifacts: Artifacts | None = None
     """Where the files of trials go, if anywhere."""
     num_held_out: int | None = None
@@ -77,7 +96,8 @@ class Objective:
         """Evaluate a candidate as trial `number`, store the outcome and tell Optuna.
 
         Args:
-            number: Number of a running Optuna trial whose parameters are stored.
+            number: Number of a running Optuna trial whose parameters are stored, begun by this
+                worker.
             proposal: Its candidate and why it was chosen.
             is_resumed: True if a killed process had begun it.
 
@@ -85,6 +105,8 @@ class Objective:
             InputError: If every trial would fail, or the baseline was measured on another device;
                 the trial stays running, to be taken up later.
             StorageError: If the outcome cannot be stored; likewise.
+            TrialTakenError: If another worker took it up meanwhile; the outcome is dropped.
+            KeyboardInterrupt: If `stop` was set; the trial stays running.
         """
         candidate, name = proposal.candidate, self.record.name
         seed = trial_seed(self.record.seed, candidate)
@@ -94,7 +116,13 @@ class Objective:
 
         log = TrialLog(number, candidate)
         study = self.repository.load_study(name)
-        outcome = self._evaluate(candidate, seed, log, self._watch(study, candidate))
+        watch = self._watch(study, candidate)
+        outcome = self._death(number) or self._evaluate_with_remedies(log, seed, watch)
+        if not self.book.is_held(number, self.worker):
+            raise TrialTakenError(
+                f"Trial {number} was taken up by another worker while this one was silent; "
+                "what it yielded here is dropped."
+            )
         if isinstance(outcome, Measurement):
             _require_same_device(outcome, study.baseline)
             self.repository.save_measurement(name, number, outcome)
@@ -132,6 +160,9 @@ class Objective:
             values = objectives_of(trial.measurement)
             self.optuna_study.tell(number, values, skip_if_finished=True)
 
+        cause = None if trial.failure is None else trial.failure.cause
+        message = None if trial.failure is None else trial.failure.message
+        self.book.end(number, self.worker, "told", cause=cause, message=message)
         self.listener.trial_finished(trial, study.baseline)
         return trial
 
@@ -145,10 +176,63 @@ class Objective:
         rule = HopelessRule.from_study(study, self.num_held_out)
         return Watch(rule, candidate) if rule is not None else None
 
+    def _death(self, number: int) -> Failure | None:
+        """Yield the failure of a trial in which too many processes died."""
+        attempts = self.book.attempts(number)
+        deaths = [a for a in attempts if a.is_trained and a.outcome == "lost"]
+        if len(deaths) < self.max_attempts:
+            return None
+        message = (
+            f"{len(deaths)} processes died while they trained it, the last of them "
+            f"{deaths[-1].worker}; the machine may be short of memory."
+        )
+        return Failure(cause="killed", message=message)
+
+    def _evaluate_with_remedies(
+        self, log: TrialLog, seed: int, watch: Watch | None
+    ) -> Measurement | Failure:
+        """Evaluate, and again as long as there is a remedy for the cause of the failure."""
+        number, candidate = log.number, log.candidate
+        evaluator, tried = self.evaluator, Counter[FailureCause]()
+        text = ""
+        while True:
+            self.book.note_training(number, self.worker)
+            try:
+                outcome = self._evaluate(evaluator, seed, log, watch)
+            except InputError as error:
+                outcome = self._input_failure(number, candidate, error)
+            if isinstance(outcome, Measurement):
+                environment = {**outcome.environment, "remedy": text}
+                return replace(outcome, environment=environment) if text else outcome
+            remedy = remedy_for(outcome.cause, tried[outcome.cause])
+            if remedy is None or not isinstance(self.evaluator, Remediable):
+                return outcome
+            tried[outcome.cause] += 1
+            text = remedy.text
+            self.book.retry(
+                number, self.worker, text, cause=outcome.cause, message=outcome.message
+            )
+            log.retry(outcome, text)
+            self.listener.announce(f"trial {number} failed ({outcome.cause}); again with {text}")
+            evaluator = self.evaluator.with_remedy(remedy)
+
+    def _input_failure(self, number: int, candidate: Candidate, error: InputError) -> Failure:
+        """Give the trial back and raise `error`; yield it as a failure the last time.
+
+        A file that only this trial reads would otherwise stop every search that takes it up.
+        """
+        before = self.book.attempts(number)
+        num_failed = 1 + sum(attempt.cause == "data_error" for attempt in before)
+        if num_failed >= self.max_attempts and not candidate.is_baseline:
+            return Failure(cause="data_error", message=str(error))
+        self.book.end(number, self.worker, "given_back", cause="data_error", message=str(error))
+        raise error
+
     def _evaluate(
-        self, candidate: Candidate, seed: int, log: TrialLog, watch: Watch | None
+        self, evaluator: Evaluator, seed: int, log: TrialLog, watch: Watch | None
     ) -> Measurement | Failure:
         last_accuracy: float | None = None
+        started = time.monotonic()
 
         def report(name: str, value: float, step: int) -> None:
             nonlocal last_accuracy
@@ -158,31 +242,48 @@ class Objective:
             self.listener.progress(name, value, step)
             if watch is not None:
                 watch.see(name, value, step)
+            if name.endswith(PAUSES):
+                self._check_time(time.monotonic() - started)
 
+        outcome = self._outcome_of(evaluator, log.candidate, seed, report)
+        if isinstance(outcome, Failure):
+            return replace(outcome, last_accuracy=last_accuracy)
+        return outcome
+
+    def _check_time(self, elapsed_s: float) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        if 0 < self.trial_timeout_s < elapsed_s:
+            raise TrialError(
+                f"The trial took longer than {self.trial_timeout_s:g} s; raise "
+                "`search.trial_timeout_s`.",
+                cause="timed_out",
+            )
+
+    def _outcome_of(
+        self, evaluator: Evaluator, candidate: Candidate, seed: int, report: Report
+    ) -> Measurement | Failure:
         try:
-            measurement = self.evaluator.evaluate(candidate, seed, report)
+            measurement = evaluator.evaluate(candidate, seed, report)
         except (InputError, UsageError, StorageError):
             raise
         except TrialError as error:
             return Failure(
-                cause=error.cause,
+                cause=known_cause(error.cause),
                 message=str(error),
-                last_accuracy=last_accuracy,
                 reachable_accuracy=error.reachable if isinstance(error, HopelessError) else None,
             )
         except MemoryError:
-            message = "The machine ran out of memory."
-            return Failure(cause="out_of_memory", message=message, last_accuracy=last_accuracy)
+            return Failure(cause="out_of_memory", message="The machine ran out of memory.")
         except Exception as error:
             # The one place that catches everything: hours of search must survive one broken trial.
             _logger.debug("%s failed", candidate, exc_info=True)
-            message = f"{type(error).__name__}: {error}"
-            return Failure(cause="error", message=message, last_accuracy=last_accuracy)
+            return Failure(cause="error", message=f"{type(error).__name__}: {error}")
         if not math.isfinite(measurement.accuracy) or not 0 < measurement.speedup < math.inf:
             message = (
                 f"Accuracy {measurement.accuracy} or speed-up {measurement.speedup} is no number."
             )
-            return Failure(cause="nan", message=message, last_accuracy=last_accuracy)
+            return Failure(cause="nan", message=message)
         return measurement
 
     def _attributes(

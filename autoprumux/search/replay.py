@@ -15,11 +15,18 @@ from optuna.trial import TrialState
 from autoprumux.config import SearchConfig
 from autoprumux.errors import NoBaselineError, TrialError, UsageError
 from autoprumux.evaluators.base import Evaluator
-from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
+from autoprumux.records import (
+    Candidate,
+    Failure,
+    Measurement,
+    StudyRecord,
+    TrialRecord,
+    known_cause,
+)
 from autoprumux.search.acquisition import verified_best
+from autoprumux.search.endings import is_settled
 from autoprumux.search.objective import trial_seed
 from autoprumux.search.rivals import Rival, RivalStudy
-from autoprumux.search.runner import is_settled
 from autoprumux.search.sampler import Order, PerformanceModelSampler, free_candidates
 from autoprumux.search.space import SearchSpace
 from autoprumux.storage.trials import objectives_of
@@ -277,7 +284,7 @@ def _outcome(evaluator: Evaluator, candidate: Candidate, seed: int) -> Measureme
         return evaluator.evaluate(candidate, trial_seed(seed, candidate), report)
     except TrialError as error:
         last = last_accuracy[-1] if last_accuracy else None
-        return Failure(cause=error.cause, message=str(error), last_accuracy=last)
+        return Failure(cause=known_cause(error.cause), message=str(error), last_accuracy=last)
 
 
 def _empty_study(search: SearchConfig) -> StudyRecord:

@@ -1,60 +1,62 @@
-"""A whole search: open or resume a study, run trials until the answer is settled, answer."""
+"""A whole search: open or resume a study, run trials until the answer is settled, answer.
+
+Any number of processes may run the same study, on any machines that reach its database. Each asks,
+trains and tells on its own; whoever has nothing to do waits for the others, because a trial of a
+worker that dies must be taken up.
+"""
 
 import logging
+import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autoprumux.answers import BudgetAnswer, answer_budgets
-from autoprumux.config import (
-    SearchConfig,
-    StudyConfig,
-    config_hash,
-    recipe_differences,
-    study_to_dict,
-)
-from autoprumux.errors import (
-    NoBaselineError,
-    StudyMismatchError,
-    UnknownStudyError,
-    UsageError,
-)
+from autoprumux.config import StudyConfig
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
-from autoprumux.search.acquisition import Proposal, chance_to_beat
-from autoprumux.search.claims import StoredClaims
+from autoprumux.search.acquisition import Proposal
+from autoprumux.search.claims import StoredClaims, TrialTakenError
 from autoprumux.search.cost import CostModel
+from autoprumux.search.endings import (
+    OTHERS_TOOK_THE_LAST,
+    explained,
+    failed_baselines,
+    is_settled,
+    num_trained,
+    require_no_new_failure,
+)
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.objective import MINUTES, Objective
 from autoprumux.search.objective import Listener as Listener
+from autoprumux.search.opening import open_artifacts, open_optuna_study, open_study
+from autoprumux.search.presence import at_work, new_worker
 from autoprumux.search.sampler import (
     BASELINE_CHOICE,
     NoCandidateLeftError,
     PerformanceModelSampler,
-    fit_model,
     free_candidates,
 )
 from autoprumux.search.space import SearchSpace
-from autoprumux.storage.artifacts import Artifacts, default_artifact_folder
+from autoprumux.search.team import Team
+from autoprumux.storage.artifacts import Artifacts
+from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
 from autoprumux.storage.repository import Repository
 
-MIN_TRIALS = 6
-"""Trained trials before the search may call its answer settled. With fewer, predicted intervals
-rest on the prior more than on this task, and there are no runners-up."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
+"""Seconds between looks at what others do; each wait is longer than the one before."""
 
-OTHERS_TOOK_THE_LAST = "other processes work on the last candidates"
-
-METRIC_NAMES = ("accuracy", "speedup")
+TAKE_UP_EVERY_S = 30.0
+"""Seconds after which a busy worker looks for trials of dead ones again."""
 
 _logger = logging.getLogger(__name__)
 
@@ -85,11 +87,13 @@ def run_study(
     listener: Listener,
     *,
     artifacts: Path | None = None,
+    stop: threading.Event | None = None,
 ) -> SearchOutcome:
     """Search until the answer is settled, a cap is reached or no candidate is left.
 
     Run again, it goes on where it was; a trial whose process was killed is taken up first, with
-    its number and seed.
+    its number and seed. Run in several processes at once, they share the trials, and each ends
+    when all trials have.
 
     Args:
         config: The study.
@@ -98,6 +102,8 @@ def run_study(
         listener: Told what happens.
         artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
             file, and none for a database server.
+        stop: Set from elsewhere to end the search as if interrupted, at the next report of a
+            training, so that the trial is given back at a checkpoint.
 
     Raises:
         UsageError: If `artifacts` cannot be a folder.
@@ -105,31 +111,35 @@ def run_study(
         InputError: If data, checkpoint or configuration are at fault.
         NoBaselineError: If the dense baseline failed.
         StorageError: If the database cannot be read or written.
+        KeyboardInterrupt: If it was interrupted, or `stop` was set.
     """
-    started = time.monotonic()
     with _errors_in_sentences(database):
-        search = _open(config, database, evaluator, listener, artifacts)
-        search.take_up_abandoned()
-        stop_reason = search.stop_reason(time.monotonic() - started)
-        while stop_reason is None:
-            stop_reason = search.run_next() or search.stop_reason(time.monotonic() - started)
+        repository = Repository(database)
+        record = open_study(config, repository, evaluator)
+        stored = repository.load_study(config.name)
+        if stored.trials:
+            listener.announce(
+                f"study {config.name} goes on: {num_trained(stored)} trained trials are stored"
+            )
+        book, worker = AttemptBook(database, config.name), new_worker()
+        with at_work(book, worker):
+            storage = database.optuna_storage()
+            search = _assemble(
+                config,
+                record,
+                storage,
+                repository,
+                Team(book, worker, stop or threading.Event()),
+                evaluator,
+                listener,
+                open_artifacts(artifacts, database, storage),
+            )
+            stop_reason = search.run()
         _logger.info("search of %s ended: %s", config.name, stop_reason)
         return search.outcome(stop_reason)
 
 
-def is_settled(
-    record: StudyRecord, space: SearchSpace, search: SearchConfig, free: Sequence[Candidate]
-) -> bool:
-    """Yield whether none of the `free` candidates has a fair chance of beating the best."""
-    is_early = record.baseline is None or _num_trained(record) < MIN_TRIALS
-    if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
-        return False
-    model = fit_model(record, space)
-    chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
-    return chance <= search.stop_chance
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Search:
     """An open study and what works on it."""
 
@@ -140,46 +150,39 @@ class _Search:
     storage: BaseStorage
     claims: StoredClaims
     objective: Objective
+    team: Team
     cached_widths: Callable[[], frozenset[int]]
 
-    def take_up_abandoned(self) -> None:
-        """Finish the trials that killed processes left running."""
-        for frozen in self.claims.abandoned_trials():
-            stored = {trial.number: trial for trial in self._load().trials}.get(frozen.number)
-            if stored is not None and stored.state != "running":
-                self.objective.settle(frozen.number)
-            else:
-                self._resume(frozen.number, stored)
-
-    def run_next(self) -> str | None:
-        """Run one new trial; yield the reason to stop if others took the last candidates."""
-        return self._run(self.optuna_study.ask(), is_resumed=False)
-
-    def stop_reason(self, elapsed_s: float) -> str | None:
-        """Yield why no further trial should start, or `None`."""
-        search, record = self.config.search, self._load()
-        untried = free_candidates(self.space, record)
-        if not untried:
-            return f"all {len(self.space.candidates)} candidates are tried"
-        if _num_trained(record) >= search.max_trials:
-            return f"the cap of {search.max_trials} trained trials is reached"
-        if search.timeout_s and elapsed_s >= search.timeout_s:
-            return f"the time limit of {search.timeout_s:g} s is reached"
-        claimed = set(self.repository.list_claims(self.config.name))
-        free = [c for c in untried if c in repeatable(record) or c not in claimed]
-        if not free:
-            return OTHERS_TOOK_THE_LAST
-        return self._why_settled(record, free)
-
-    def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
-        """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
-        search = self.config.search
-        if not is_settled(record, self.space, search, free):
-            return None
-        return (
-            f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "
-            f"of beating the verified best by more than {100 * search.stop_gain:g} %"
-        )
+    def run(self) -> str:
+        """Run trials until there is a reason to stop, and yield it."""
+        started = looked = time.monotonic()
+        failed_before = failed_baselines(self._load())
+        self._take_up_abandoned()
+        wait_s, is_told = FIRST_WAIT_S, False
+        while True:
+            record = self._load()
+            require_no_new_failure(record, failed_before)
+            elapsed_s = time.monotonic() - started
+            if self._is_over_time(elapsed_s):
+                return f"the time limit of {self.config.search.timeout_s:g} s is reached"
+            reason = self._stop_reason(record)
+            if reason is None and not self._must_wait(record):
+                self.team.wait(0)
+                if time.monotonic() - looked > TAKE_UP_EVERY_S:
+                    looked = time.monotonic()
+                    self._take_up_abandoned()
+                if self._run_next():
+                    wait_s, is_told = FIRST_WAIT_S, False
+                    continue
+                reason = OTHERS_TOOK_THE_LAST
+            num_others = self.team.num_others_at_work
+            if reason is not None and num_others == 0 and not self._take_up_abandoned():
+                return explained(reason, self._load())
+            if not is_told and wait_s >= LONGEST_WAIT_S:
+                self._announce_wait(num_others)
+                is_told = True
+            self.team.wait(wait_s)
+            wait_s = min(1.5 * wait_s, LONGEST_WAIT_S)
 
     def outcome(self, stop_reason: str) -> SearchOutcome:
         """Yield the answers and the account of the search."""
@@ -191,11 +194,72 @@ class _Search:
             study=record,
             answers=answer_budgets(record, self.config.search.budgets),
             stop_reason=stop_reason,
-            num_trained=_num_trained(record),
+            num_trained=num_trained(record),
             minutes_spent=spent,
             minutes_full_grid=spent + rest,
             num_candidates=len(self.space.candidates),
         )
+
+    def _take_up_abandoned(self) -> int:
+        """Finish the trials that dead workers left running; yield how many there were."""
+        num_taken = 0
+        for frozen in self.claims.running_trials():
+            if not self.team.begin(frozen.number):
+                continue
+            num_taken += 1
+            stored = {trial.number: trial for trial in self._load().trials}.get(frozen.number)
+            if stored is not None and stored.state != "running":
+                self.objective.settle(frozen.number)
+            else:
+                self._resume(frozen.number, stored)
+        return num_taken
+
+    def _run_next(self) -> bool:
+        """Run one new trial; False if no candidate could be claimed for it."""
+        try:
+            trial = self.optuna_study.ask()
+        except TrialTakenError:
+            return True  # another worker found it before this one had begun it
+        return self._run(trial, is_resumed=False)
+
+    def _is_over_time(self, elapsed_s: float) -> bool:
+        return 0 < self.config.search.timeout_s <= elapsed_s
+
+    def _stop_reason(self, record: StudyRecord) -> str | None:
+        """Yield why no further trial should start, or `None`."""
+        search = self.config.search
+        untried = free_candidates(self.space, record)
+        if not untried:
+            return f"all {len(self.space.candidates)} candidates are tried"
+        if num_trained(record) >= search.max_trials:
+            return f"the cap of {search.max_trials} trained trials is reached"
+        claimed = set(self.repository.list_claims(self.config.name))
+        again = repeatable(record)
+        free = [c for c in untried if c in again or c not in claimed]
+        if not free:
+            return OTHERS_TOOK_THE_LAST
+        return self._why_settled(record, free)
+
+    def _must_wait(self, record: StudyRecord) -> bool:
+        """Yield whether others must finish first: the dense baseline, or the cap's last."""
+        if record.baseline is None:
+            return not self.team.is_first
+        num_left = self.config.search.max_trials - num_trained(record)
+        return num_left <= self.team.num_others_at_work
+
+    def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
+        """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
+        search = self.config.search
+        if not is_settled(record, self.space, search, free):
+            return None
+        return (
+            f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "
+            f"of beating the verified best by more than {100 * search.stop_gain:g} %"
+        )
+
+    def _announce_wait(self, num_others: int) -> None:
+        trials = "1 trial" if num_others == 1 else f"{num_others} trials"
+        self.objective.listener.announce(f"waiting for {trials} of other workers")
 
     def _resume(self, number: int, stored: TrialRecord | None) -> None:
         """Run a trial that has no outcome; its sampler completes what isn't stored yet."""
@@ -205,19 +269,23 @@ class _Search:
         trial = optuna.Trial(self.optuna_study, trial_id)
         self._run(trial, is_resumed=stored is not None)
 
-    def _run(self, trial: optuna.Trial, *, is_resumed: bool) -> str | None:
+    def _run(self, trial: optuna.Trial, *, is_resumed: bool) -> bool:
+        """Run a trial; False if no candidate could be claimed for it."""
         try:
             proposal = self._proposal(trial)
         except NoCandidateLeftError:
-            self.optuna_study.tell(trial, state=TrialState.FAIL)
-            return OTHERS_TOOK_THE_LAST
-        record = self.objective.run(trial.number, proposal, is_resumed=is_resumed)
-        if record.candidate.is_baseline and record.failure is not None:
-            raise NoBaselineError(
-                f"The dense baseline failed ({record.failure.cause}): {record.failure.message} "
-                "Nothing can be compared without it; run the same command again to try it again."
-            )
-        return None
+            self._give_up(trial.number)
+            return False
+        try:
+            self.objective.run(trial.number, proposal, is_resumed=is_resumed)
+        except TrialTakenError as error:
+            self.objective.listener.announce(str(error))
+        return True
+
+    def _give_up(self, number: int) -> None:
+        """Tell Optuna that a trial without a candidate is over."""
+        self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        self.team.book.end(number, self.team.worker, "told")
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         """Yield the candidate of a trial, asking the sampler for what isn't stored yet.
@@ -256,56 +324,27 @@ def _errors_in_sentences(database: Database) -> Iterator[None]:
             raise error.__cause__ or error from error
 
 
-def _open(
-    config: StudyConfig,
-    database: Database,
-    evaluator: Evaluator,
-    listener: Listener,
-    artifacts: Path | None,
-) -> _Search:
-    """Check everything that can be checked, then make or open the study."""
-    repository = Repository(database)
-    stored = _find(repository, config.name)
-    _require_same_recipe(stored, config)
-    evaluator.check()
-    record = StudyRecord(
-        name=config.name,
-        task=config.trainer.task_name,
-        config=study_to_dict(config),
-        config_hash=config_hash(config),
-        data_fingerprint=evaluator.data_fingerprint,
-        seed=config.search.seed,
-        budgets=config.search.budgets,
-    )
-    _require_same_data(stored, record)
-    if stored is not None and stored.trials:
-        listener.announce(
-            f"study {config.name} goes on: {_num_trained(stored)} trained trials are stored"
-        )
-    repository.save_study(record)
-    return _assemble(config, record, database, evaluator, listener, artifacts)
-
-
 def _assemble(
     config: StudyConfig,
     record: StudyRecord,
-    database: Database,
+    storage: BaseStorage,
+    repository: Repository,
+    team: Team,
     evaluator: Evaluator,
     listener: Listener,
-    artifacts: Path | None,
+    artifacts: Artifacts | None,
 ) -> _Search:
     """Connect Optuna, the sampler and the objective to the study `record`."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the listener tells what happens
-    repository, storage = Repository(database), database.optuna_storage()
+    study = open_optuna_study(record, storage)
     space = SearchSpace.from_config(config.search)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=config.name,
-        directions=["maximize"] * len(METRIC_NAMES),
-        load_if_exists=True,
+    claims = StoredClaims(
+        storage,
+        config.name,
+        repository,
+        team.book,
+        team.worker,
+        limit=config.search.max_trials,
     )
-    has_hosts = database.engine.dialect.name != "sqlite"
-    claims = StoredClaims(storage, config.name, repository, has_hosts=has_hosts)
     study.sampler = PerformanceModelSampler(
         space,
         config.search.budgets,
@@ -315,7 +354,6 @@ def _assemble(
         claims=claims,
         cached_widths=evaluator.cached_widths,
     )
-    _describe(study, record)
     return _Search(
         config=config,
         space=space,
@@ -330,65 +368,14 @@ def _assemble(
             evaluator=evaluator,
             listener=listener,
             record=record,
-            artifacts=_open_artifacts(artifacts, database, storage),
+            book=team.book,
+            worker=team.worker,
+            trial_timeout_s=config.search.trial_timeout_s,
+            max_attempts=config.search.max_attempts,
+            stop=team.stop,
+            artifacts=artifacts,
             num_held_out=config.trainer.data.num_held_out if config.search.stop_hopeless else None,
         ),
+        team=team,
         cached_widths=evaluator.cached_widths,
     )
-
-
-def _open_artifacts(
-    folder: Path | None, database: Database, storage: BaseStorage
-) -> Artifacts | None:
-    """Open the folder that was asked for, or the one beside the database if that is possible."""
-    beside = default_artifact_folder(database)
-    if folder is not None:
-        return Artifacts(folder, storage)
-    if beside is None:
-        return None
-    try:
-        return Artifacts(beside, storage)
-    except UsageError as error:
-        _logger.warning("logs and histories of trials are not kept: %s", error)
-        return None
-
-
-def _describe(study: optuna.Study, record: StudyRecord) -> None:
-    """Label an Optuna study for people who read it in optuna-dashboard."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(list(METRIC_NAMES))
-    study.set_user_attr("task", record.task)
-    study.set_user_attr("budgets_points", [round(100 * b, 4) for b in record.budgets])
-    is_builtin = record.data_fingerprint.startswith("builtin:")
-    study.set_user_attr("data", "built-in generator" if is_builtin else record.data_fingerprint)
-
-
-def _find(repository: Repository, name: str) -> StudyRecord | None:
-    try:
-        return repository.load_study(name)
-    except UnknownStudyError:
-        return None
-
-
-def _require_same_recipe(stored: StudyRecord | None, config: StudyConfig) -> None:
-    if stored is None or stored.config_hash == config_hash(config):
-        return
-    changes = "; ".join(recipe_differences(stored.config, config)) or "an unknown part"
-    raise StudyMismatchError(
-        f"Study `{config.name}` was made with another recipe: {changes}. Give the stored values, "
-        "or another database with `--storage`."
-    )
-
-
-def _require_same_data(stored: StudyRecord | None, record: StudyRecord) -> None:
-    if stored is None or stored.data_fingerprint == record.data_fingerprint:
-        return
-    raise StudyMismatchError(
-        f"Study `{record.name}` was made with other examples ({stored.data_fingerprint}, now "
-        f"{record.data_fingerprint}). Give the same data, or another database with `--storage`."
-    )
-
-
-def _num_trained(record: StudyRecord) -> int:
-    return sum(trial.state != "running" for trial in record.trials)

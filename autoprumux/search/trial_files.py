@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoprumux.records import Candidate, Measurement, TrialRecord
+from autoprumux.records import Candidate, Failure, Measurement, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
 
 LOG_NAME, HISTORY_NAME = "log.txt", "history.csv"
@@ -25,13 +25,17 @@ class TrialLog:
     """What a training reported, line by line; of a resumed one, only since it was resumed."""
 
     def __init__(self, number: int, candidate: Candidate) -> None:
-        self._head = f"trial {number}: {candidate}"
+        self.number, self.candidate = number, candidate
         self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
 
     def add(self, name: str, value: float, step: int) -> None:
         """Take one report, see `autoprumux.evaluators.base.Report`."""
         if not name.endswith("/step"):  # the other names carry their step
             self._note(f"{name} {value:.6g} at step {step}")
+
+    def retry(self, failure: Failure, remedy: str) -> None:
+        """Take that the trial failed and is tried again with something changed."""
+        self._note(f"failed ({failure.cause}): {failure.message} Again with {remedy}.")
 
     def end(self, trial: TrialRecord) -> str:
         """Yield the whole log."""
@@ -40,7 +44,7 @@ class TrialLog:
         elif trial.measurement is not None:
             accuracy = 100 * trial.measurement.accuracy
             self._note(f"accuracy {accuracy:.2f} %, {trial.measurement.speedup:.2f}x")
-        return "\n".join([self._head, *self._lines, ""])
+        return "\n".join([f"trial {self.number}: {self.candidate}", *self._lines, ""])
 
     def _note(self, text: str) -> None:
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC  {text}")

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert, inspect, select
 from autoprumux.errors import NewerSchemaError
 from autoprumux.storage.add_choices import add_choices
 from autoprumux.storage.add_profiles import add_profiles
+from autoprumux.storage.add_workers import add_workers
 from autoprumux.storage.schema import METADATA, SCHEMA_VERSION_TABLE
 from autoprumux.storage.views import create_views, has_views, views_hash
 
@@ -25,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 Migration = Callable[["Operations"], None]
 
-MIGRATIONS: Mapping[int, Migration] = {2: add_profiles, 3: add_choices}
+MIGRATIONS: Mapping[int, Migration] = {2: add_profiles, 3: add_choices, 4: add_workers}
 """Step that leads to a version from the one before it; version 1 is the first."""
 
 FIRST_VERSION = 1
@@ -59,6 +60,12 @@ def is_current(connection: Connection, place: str) -> bool:
         return False
     stored_hash = connection.execute(select(SCHEMA_VERSION_TABLE.c.views_hash)).scalar()
     return stored_hash == views_hash() and has_views(connection)
+
+
+def outdated_version(connection: Connection) -> int | None:
+    """Yield the version of a database that `migrate` would take further, or None."""
+    version = stored_version(connection)
+    return version if version is not None and version < newest_version() else None
 
 
 def migrate(connection: Connection, place: str) -> None:

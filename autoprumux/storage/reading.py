@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 StoredRow = Mapping[str, Any]
 
+_FEW = 10
+"""Trials up to which reading each apart costs less than reading a long study anew."""
+
 _Record = TypeVar("_Record", bound="DataclassInstance")
 
 
@@ -57,10 +60,17 @@ def read_study(rows: Rows, place: str, name: str | None, task: str | None) -> St
     Raises:
         UnknownStudyError: If there is none; the message lists what is there.
     """
+    row = find_study(rows, place, name, task)
+    starts = rows("prumux_starts", study_id=row["study_id"])
+    return study_of(rows, row, tuple(read_trials(rows, row["study_id"], starts).values()))
+
+
+def find_study(rows: Rows, place: str, name: str | None, task: str | None) -> StoredRow:
+    """Yield the row of the study that `read_study` would read; see there."""
     stored = study_rows(rows)
     for row in stored:
         if name in (None, row["name"]) and task in (None, row["task"]):
-            return study_of(rows, row, _trials(rows, row["study_id"]))
+            return row
     raise UnknownStudyError(unknown_sentence(place, stored, name, task))
 
 
@@ -96,6 +106,29 @@ def unknown_sentence(
     return f"{place} holds no {wanted}; it holds {stored}."
 
 
+def read_trials(rows: Rows, study_id: int, starts: Sequence[StoredRow]) -> dict[int, TrialRecord]:
+    """Yield the trials of these rows of `prumux_starts` by number.
+
+    Few of them are read one by one, many with all others of their study at once.
+    """
+    measurements: dict[int, Measurement] = {}
+    failures: dict[int, Failure] = {}
+    others: dict[int, tuple[RunnerUp, ...]] = {}
+    for number in [row["number"] for row in starts] if len(starts) <= _FEW else [None]:
+        measurements |= read_measurements(rows, study_id, number)
+        failures |= read_failures(rows, study_id, number)
+        others |= read_runners_up(rows, study_id, number)
+    return {
+        row["number"]: _trial(
+            row,
+            _pick(Choice, row, runners_up=others.get(row["number"], ())),
+            measurements.get(row["number"]),
+            failures.get(row["number"]),
+        )
+        for row in starts
+    }
+
+
 def read_measurements(
     rows: Rows, study_id: int, number: int | None = None
 ) -> dict[int, Measurement]:
@@ -120,9 +153,12 @@ def read_failures(rows: Rows, study_id: int, number: int | None = None) -> dict[
     return {trial: _pick(Failure, row[0]) for trial, row in found.items()}
 
 
-def read_runners_up(rows: Rows, study_id: int) -> dict[int, tuple[RunnerUp, ...]]:
-    """Yield the runners-up of a study's choices by trial number."""
-    found = _by_trial(rows("prumux_runners_up", study_id=study_id))
+def read_runners_up(
+    rows: Rows, study_id: int, number: int | None = None
+) -> dict[int, tuple[RunnerUp, ...]]:
+    """Yield the runners-up of a study's choices by trial number, or those of one trial."""
+    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+    found = _by_trial(rows("prumux_runners_up", **key))
     return {
         trial: tuple(_pick(RunnerUp, row, candidate=candidate_of_row(row)) for row in others)
         for trial, others in found.items()
@@ -138,7 +174,7 @@ def read_profile_throughputs(rows: Rows, study: str, profile: str) -> dict[int, 
     """Yield what was measured of a study under a profile, by trial; the latest of several."""
     (stored,) = rows("prumux_studies", name=study)
     found = rows("prumux_throughputs", study_id=stored["study_id"], profile=profile)
-    return {row["number"]: _pick(Throughput, row) for row in found}  # later positions last
+    return {row["number"]: _throughput(row) for row in found}  # later positions last
 
 
 def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
@@ -163,21 +199,6 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
 def candidate_of_row(row: StoredRow) -> Candidate:
     """Yield the candidate of a row that names one."""
     return Candidate(row["num_instances"], row["sparsity"])
-
-
-def _trials(rows: Rows, study_id: int) -> tuple[TrialRecord, ...]:
-    measurements = read_measurements(rows, study_id)
-    failures = read_failures(rows, study_id)
-    others = read_runners_up(rows, study_id)
-    return tuple(
-        _trial(
-            row,
-            _pick(Choice, row, runners_up=others.get(row["number"], ())),
-            measurements.get(row["number"]),
-            failures.get(row["number"]),
-        )
-        for row in rows("prumux_starts", study_id=study_id)
-    )
 
 
 def _trial(
@@ -218,19 +239,28 @@ def _measurement(
         Measurement,
         row,
         correctness=bytes(row["correctness"]),
-        throughput=_pick(Throughput, throughput),
+        throughput=_throughput(throughput),
         structure=_pick(Structure, row, **_sizes(row)),
         phases=tuple(
             _pick(
                 PhaseRecord,
                 phase,
-                is_cached=bool(phase["is_cached"]),  # SQLite's driver alone knows no booleans
+                is_cached=_truth(phase["is_cached"]),
                 history=tuple(points[phase["position"]]),
             )
             for phase in phases
         ),
         environment={entry["name"]: entry["value"] for entry in environment},
     )
+
+
+def _throughput(row: StoredRow) -> Throughput:
+    return _pick(Throughput, row, is_clean=_truth(row["is_clean"]))
+
+
+def _truth(stored: int | None) -> bool | None:
+    """Yield a boolean column's value; SQLite's driver alone knows no booleans."""
+    return None if stored is None else bool(stored)
 
 
 def _sizes(row: StoredRow) -> dict[str, tuple[int, ...]]:

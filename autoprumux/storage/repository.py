@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from autoprumux.errors import StorageError, StudyMismatchError, UnknownStudyError
 from autoprumux.records import (
@@ -16,6 +16,7 @@ from autoprumux.records import (
     Failure,
     Measurement,
     StudyRecord,
+    TrialRecord,
 )
 from autoprumux.storage.database import Database
 from autoprumux.storage.migrations import utc_now
@@ -23,9 +24,10 @@ from autoprumux.storage.reading import (
     Rows,
     StoredRow,
     candidate_of_row,
+    find_study,
     read_failures,
     read_measurements,
-    read_study,
+    read_trials,
     study_of,
     study_rows,
     unknown_sentence,
@@ -36,7 +38,14 @@ from autoprumux.storage.rows import (
     insert_runners_up,
     require_finite,
 )
-from autoprumux.storage.schema import BUDGETS, CLAIMS, METADATA, STARTS, STUDIES
+from autoprumux.storage.schema import (
+    BUDGETS,
+    CLAIMS,
+    FAILURE_CAUSES,
+    METADATA,
+    STARTS,
+    STUDIES,
+)
 
 _Outcome = TypeVar("_Outcome", Measurement, Failure)
 
@@ -46,6 +55,8 @@ class Repository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._finished: dict[tuple[int, int], TrialRecord] = {}
+        """By study and number; stored outcomes never change, so each is read once."""
 
     def save_study(self, record: StudyRecord) -> None:
         """Store a study without its trials, or bring configuration and budgets up to date.
@@ -85,7 +96,9 @@ class Repository:
             StorageError: If the database cannot be read.
         """
         with self._database.read() as connection:
-            return read_study(rows_of(connection), self._database.place, name, task)
+            rows = rows_of(connection)
+            row = find_study(rows, self._database.place, name, task)
+            return study_of(rows, row, self._trials(rows, row["study_id"]))
 
     def list_studies(self) -> list[StudyRecord]:
         """Load all studies without their trials, the one searched last first.
@@ -97,24 +110,54 @@ class Repository:
             rows = rows_of(connection)
             return [study_of(rows, row, ()) for row in study_rows(rows)]
 
-    def claim(self, study: str, candidate: Candidate) -> bool:
-        """Reserve a candidate for this process; False if it is taken, by whomever.
+    def claim(
+        self,
+        study: str,
+        candidate: Candidate,
+        number: int,
+        *,
+        limit: int | None = None,
+        is_repeatable: bool = False,
+    ) -> bool:
+        """Reserve a candidate for trial `number`; False if it is another trial's.
+
+        Asked again for the same trial it is still True, so a trial that is taken up keeps its
+        candidate.
+
+        Args:
+            study: Name of the study.
+            candidate: What the trial is to train.
+            number: Optuna's number of the trial.
+            limit: Most candidates that may be reserved in all; None means no limit.
+            is_repeatable: True gives away what is reserved for a trial that failed.
 
         Raises:
             UnknownStudyError: If the study is not there.
             StorageError: If the database cannot be written.
         """
         with self._database.write() as connection:
-            row = {
-                "study_id": self._require_study(connection, study),
+            study_id = self._require_study(connection, study)
+            key = {
+                "study_id": study_id,
                 "num_instances": int(candidate.num_instances),
                 "sparsity": candidate.sparsity,
             }
-            if connection.execute(select(CLAIMS).filter_by(**row)).first() is not None:
-                return False
-            worker = f"{platform.node()}:{os.getpid()}"
-            connection.execute(insert(CLAIMS), row | {"worker": worker, "claimed_at": utc_now()})
-            return True
+            note = {"number": int(number), "worker": _process(), "claimed_at": utc_now()}
+            owner = connection.execute(select(CLAIMS).filter_by(**key)).mappings().first()
+            if owner is None:
+                if limit is not None and _num_claims(connection, study_id) >= limit:
+                    return False
+                connection.execute(insert(CLAIMS), key | note)
+                return True
+            if owner["number"] == number:
+                return True
+            # Before schema 4 a claim was nobody's until its trial started.
+            is_free = owner["number"] is None or (
+                is_repeatable and _has_failed(connection, study_id, owner["number"])
+            )
+            if is_free:
+                connection.execute(update(CLAIMS).filter_by(**key).values(**note))
+            return is_free
 
     def list_claims(self, study: str) -> list[Candidate]:
         """Load the candidates that some process has claimed, in order.
@@ -199,6 +242,17 @@ class Repository:
                     f"{type(stored).__name__.lower()}; stored trials are never changed."
                 )
 
+    def _trials(self, rows: Rows, study_id: int) -> tuple[TrialRecord, ...]:
+        starts = {row["number"]: row for row in rows("prumux_starts", study_id=study_id)}
+        unknown = [number for number in starts if (study_id, number) not in self._finished]
+        fresh = read_trials(rows, study_id, [starts[number] for number in unknown])
+        self._finished |= {
+            (study_id, number): trial
+            for number, trial in fresh.items()
+            if trial.state != "running"
+        }
+        return tuple(fresh.get(number) or self._finished[study_id, number] for number in starts)
+
     def _require_study(self, connection: Connection, name: str) -> int:
         stored = _find_study(connection, name)
         if stored is None:
@@ -220,6 +274,20 @@ def rows_of(connection: Connection) -> Rows:
 
 def _candidate(row: RowMapping) -> Candidate:
     return candidate_of_row(dict(row))
+
+
+def _process() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _num_claims(connection: Connection, study_id: int) -> int:
+    query = select(func.count()).select_from(CLAIMS).where(CLAIMS.c.study_id == study_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def _has_failed(connection: Connection, study_id: int, number: int) -> bool:
+    query = select(FAILURE_CAUSES.c.cause).filter_by(study_id=study_id, number=number)
+    return connection.execute(query).first() is not None
 
 
 def _find_study(connection: Connection, name: str) -> RowMapping | None:

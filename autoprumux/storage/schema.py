@@ -61,7 +61,42 @@ CLAIMS = Table(
     Column("sparsity", Double, nullable=False),
     Column("worker", Text, nullable=False),
     Column("claimed_at", Text, nullable=False),
+    Column(
+        "number", Integer
+    ),  # the trial it is for; empty in claims before schema 4 without a start
     UniqueConstraint("study_id", "num_instances", "sparsity"),
+)
+
+WORKERS = Table(
+    "prumux_workers",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id), nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("process", Integer, nullable=False),
+    Column("process_start", Text, nullable=False),
+    Column("joined_at", Text, nullable=False),
+    Column("beat_at", Text, nullable=False),
+    Column("left_at", Text),
+    PrimaryKeyConstraint("study_id", "worker"),
+)
+
+ATTEMPTS = Table(
+    "prumux_attempts",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("began_at", Text, nullable=False),
+    Column("training_at", Text),
+    Column("ended_at", Text),
+    Column("outcome", Text),
+    Column("cause", Text),
+    Column("message", Text),
+    PrimaryKeyConstraint("study_id", "number", "attempt"),
 )
 
 STARTS = Table(
@@ -150,6 +185,8 @@ THROUGHPUTS = Table(
     Column("device", Text, nullable=False),
     Column("num_threads", Integer, nullable=False),
     Column("profile", ForeignKey("prumux_profiles.name")),  # none: the trial's own measurement
+    Column("baseline_spread", Double),
+    Column("is_clean", Boolean),
     PrimaryKeyConstraint("study_id", "number", "position"),
 )
 

@@ -76,7 +76,12 @@ SELECT
   st.data_fingerprint AS data_fingerprint,
   s.started_at AS started_at,
   COALESCE(m.finished_at, f.finished_at) AS finished_at,
-  m.checkpoint AS checkpoint
+  m.checkpoint AS checkpoint,
+  t.is_clean AS is_clean,
+  (
+    SELECT COUNT(*) FROM prumux_attempts a
+    WHERE a.study_id = s.study_id AND a.number = s.number AND a.training_at IS NOT NULL
+  ) AS num_attempts
 FROM prumux_starts s
 JOIN prumux_studies st ON st.study_id = s.study_id
 LEFT JOIN prumux_measurements m ON m.study_id = s.study_id AND m.number = s.number
@@ -130,10 +135,30 @@ WHERE r.place = 1
 _FAILURES = """
 SELECT
   st.name AS study, s.number, s.num_instances, s.sparsity, f.cause, f.message, f.last_accuracy,
-  f.reachable_accuracy, s.reason, s.seed, st.task AS task, s.started_at, f.finished_at
+  f.reachable_accuracy, s.reason, s.seed, st.task AS task, s.started_at, f.finished_at,
+  (
+    SELECT COUNT(*) FROM prumux_attempts a
+    WHERE a.study_id = s.study_id AND a.number = s.number AND a.training_at IS NOT NULL
+  ) AS num_attempts
 FROM prumux_failure_causes f
 JOIN prumux_starts s ON s.study_id = f.study_id AND s.number = f.number
 JOIN prumux_studies st ON st.study_id = f.study_id
+"""
+
+_TRIES = """
+SELECT
+  st.name AS study, a.number, a.attempt, s.num_instances, s.sparsity, a.worker, a.remedy,
+  CASE
+    WHEN a.outcome IS NOT NULL THEN a.outcome
+    WHEN m.number IS NOT NULL OR f.number IS NOT NULL THEN 'told'
+    ELSE 'running'
+  END AS outcome,
+  a.cause, a.message, a.began_at, a.training_at, a.ended_at
+FROM prumux_attempts a
+JOIN prumux_studies st ON st.study_id = a.study_id
+LEFT JOIN prumux_starts s ON s.study_id = a.study_id AND s.number = a.number
+LEFT JOIN prumux_measurements m ON m.study_id = a.study_id AND m.number = a.number
+LEFT JOIN prumux_failure_causes f ON f.study_id = a.study_id AND f.number = a.number
 """
 
 _CHOICES = """
@@ -161,6 +186,7 @@ VIEWS = {
     "prumux_front": _FRONT,
     "prumux_best_by_budget": _BEST_BY_BUDGET,
     "prumux_failures": _FAILURES,
+    "prumux_tries": _TRIES,
     "prumux_choices": _CHOICES,
     "prumux_environment": _ENVIRONMENT,
 }

@@ -29,7 +29,7 @@ _CHANCE_AFTER_FAILURE = 0.1
 """Chance that a candidate trains at all once one of at most its N and s has failed."""
 _LOSS_AFTER_FAILURE = 0.10
 """Least accuracy loss expected of such a candidate."""
-_MISHAPS = frozenset({"out_of_memory", "disk_full", "killed", "error"})
+_MISHAPS = frozenset({"out_of_memory", "data_error", "disk_full", "timed_out", "killed", "error"})
 """Causes of failure that say nothing about the accuracy of larger candidates."""
 _QUARTILES_PER_STD = 1.349
 """Interquartile range of a normal distribution in standard deviations."""

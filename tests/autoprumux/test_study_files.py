@@ -237,7 +237,7 @@ OWN_TASK = {"name": "mood", "text_columns": ["a", "b"], "labels": ["sad", "glad"
 @pytest.mark.parametrize("preset", ["embedded", "minilm", "bert-base", "paper-grid"])
 @pytest.mark.parametrize("task", ["sst2", OWN_TASK])
 def test_a_stored_study_comes_back_as_it_was(demo_study_record, preset, task):
-    settings = [Override("task", task, "--task"), Override("search.budget", "0.5,12.345", "")]
+    settings = [Override("task", task, "--task"), Override("search.budget", "0.5,0.7,12.345", "")]
     study = load_study(preset, settings)
     stored = json.loads(json.dumps(study_to_dict(study)))
 

@@ -1,4 +1,9 @@
 BEGIN TRANSACTION;
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "alembic_version" VALUES('v3.2.0.a');
 CREATE TABLE prumux_budgets (
 	study_id INTEGER NOT NULL, 
 	position INTEGER NOT NULL, 
@@ -7,8 +12,7 @@ CREATE TABLE prumux_budgets (
 	FOREIGN KEY(study_id) REFERENCES prumux_studies (study_id)
 );
 INSERT INTO "prumux_budgets" VALUES(1,0,0.01);
-INSERT INTO "prumux_budgets" VALUES(1,1,0.02);
-INSERT INTO "prumux_budgets" VALUES(1,2,0.1);
+INSERT INTO "prumux_budgets" VALUES(1,1,0.05);
 CREATE TABLE prumux_claims (
 	study_id INTEGER NOT NULL, 
 	num_instances INTEGER NOT NULL, 
@@ -18,16 +22,10 @@ CREATE TABLE prumux_claims (
 	UNIQUE (study_id, num_instances, sparsity), 
 	FOREIGN KEY(study_id) REFERENCES prumux_studies (study_id)
 );
-INSERT INTO "prumux_claims" VALUES(1,1,0.0,'host:1','2026-11-23T09:44:49.610+00:00');
-INSERT INTO "prumux_claims" VALUES(1,2,0.0,'host:1','2026-11-23T09:44:49.817+00:00');
-INSERT INTO "prumux_claims" VALUES(1,1,0.6,'host:1','2026-11-23T09:44:49.945+00:00');
-INSERT INTO "prumux_claims" VALUES(1,1,0.95,'host:1','2026-11-23T09:44:50.033+00:00');
-INSERT INTO "prumux_claims" VALUES(1,2,0.6,'host:1','2026-11-23T09:44:50.145+00:00');
-INSERT INTO "prumux_claims" VALUES(1,5,0.0,'host:1','2026-11-23T09:44:50.269+00:00');
-INSERT INTO "prumux_claims" VALUES(1,10,0.0,'host:1','2026-11-23T09:44:50.373+00:00');
-INSERT INTO "prumux_claims" VALUES(1,2,0.8,'host:1','2026-11-23T09:44:50.461+00:00');
-INSERT INTO "prumux_claims" VALUES(1,5,0.6,'host:1','2026-11-23T09:44:50.577+00:00');
-INSERT INTO "prumux_claims" VALUES(1,10,0.95,'host:1','2026-11-23T09:44:50.677+00:00');
+INSERT INTO "prumux_claims" VALUES(1,1,0.0,'elsewhere:1','2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_claims" VALUES(1,1,0.6,'elsewhere:1','2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_claims" VALUES(1,1,0.9,'elsewhere:1','2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_claims" VALUES(1,2,0.0,'elsewhere:1','2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_environments (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -36,42 +34,8 @@ CREATE TABLE prumux_environments (
 	PRIMARY KEY (study_id, number, name), 
 	FOREIGN KEY(study_id, number) REFERENCES prumux_starts (study_id, number)
 );
-INSERT INTO "prumux_environments" VALUES(1,0,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,0,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,0,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,0,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,1,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,1,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,1,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,1,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,2,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,2,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,2,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,2,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,3,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,3,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,3,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,3,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,4,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,4,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,4,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,4,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,5,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,5,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,5,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,5,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,6,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,6,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,6,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,6,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,7,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,7,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,7,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,7,'num_threads','2');
-INSERT INTO "prumux_environments" VALUES(1,8,'python','3.11.9');
-INSERT INTO "prumux_environments" VALUES(1,8,'torch','2.13.0');
-INSERT INTO "prumux_environments" VALUES(1,8,'device','cpu');
-INSERT INTO "prumux_environments" VALUES(1,8,'num_threads','2');
+INSERT INTO "prumux_environments" VALUES(1,0,'evaluator','synthetic');
+INSERT INTO "prumux_environments" VALUES(1,1,'evaluator','synthetic');
 CREATE TABLE prumux_failure_causes (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -82,7 +46,7 @@ CREATE TABLE prumux_failure_causes (
 	PRIMARY KEY (study_id, number), 
 	FOREIGN KEY(study_id, number) REFERENCES prumux_starts (study_id, number)
 );
-INSERT INTO "prumux_failure_causes" VALUES(1,9,'sparsity_not_reached','Pruning reached 0.91 of the requested 0.95.',0.61,'2026-11-23T09:44:50.710+00:00');
+INSERT INTO "prumux_failure_causes" VALUES(1,2,'sparsity_not_reached','N=1 s=0.90 was set to fail.',NULL,'2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_measurements (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -104,15 +68,8 @@ CREATE TABLE prumux_measurements (
 	PRIMARY KEY (study_id, number), 
 	FOREIGN KEY(study_id, number) REFERENCES prumux_starts (study_id, number)
 );
-INSERT INTO "prumux_measurements" VALUES(1,0,0.91,0.0,1000,1,X'FBFDF7FFFFDEFFFFF7FFFEFBFFAF9FCFFFFFEFFFEFFFFFFFCEFFEF7EFFFFEFFDFFFEBFFFFFF7FF7FFFFDFFFFFF7DFFFEFCFFFFFEFF7FB7F9FDFBFFFFFD73FFFFFDFBFFFF7EF3FFF7FFFF3FFBFFFFFFFBFFFFF7FFFF7FFFFFFDFF5FBFBFF7F7FFF7FFF77DF7FFE6FFFFFFDFFFFF9FCFFFFFEFFFFFDFBDFFB3FFF7DFBFDF',0.0,128,'[4, 4, 4, 4]','[512, 512, 512, 512]',786432,1046432,50.0,'checkpoints/n1-s0.0000-0',0,'2026-11-23T09:44:49.747+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,1,8.97333333333333427184e-01,1.24721912892464823277e-03,1000,3,X'CFDFF67FFFFFFFEF8F7FFFFFFFFED7FAFFFFCFFFFCFFFFF7FFFFFFFFEFFEFF7FFF5FFFFDFEF7F5FFFFFFFFFFFFFFE7FBFBFFFBFFFFFF4FDFE7E7FFFF6BFEFBF79FFFFFFBF7FBEF7FFCFEFFF7BFF7FDFBFFFFFA7FFBFFF6DFDFEDEFFDF7DFFFFFFDBFFFFFFFEFFD9FFBBFF7FFDEFFFFFF76BBFEFDFFFFEFF7FEFFFFFFFE7EFFFB7E7FFBFFFDFEFF3FFEF7EEFFEFFFFF7FFFE77FDF7FFFBFFF6FFFF7DFFFFFFCDFFFBFD7F7FFFFFFFFFEFFFCFFFFBFFBEFFFEFFFF5EFFFFAFFEFFFEFBFEFDFFFBB7F3FFE7F7F7FFFFF72FFFEFF7FFEFDFFFD7FFEDFFFF8FCFFFE7FF7AFFF7FF7FEBFFFFBDFF9FFFFFAFFFBDFFFF9BFFFFFFEFFFFFDFF7FFFBF7FFDFFFFFFDFF7FFFAFBFFFFFBFFB7EFFFFFEFFFD77BFF7DDF5DFF3FFFFFFFFFBEBBFDFF6F7FFF7FF7FFDAFF7FFFFFFF7F3FDDFDBF7FFFFFFFFFFEFF3BF7EFFBFFEF8FBF7FFFBFFEF7FEFD7FFEFFFE7EFFFFEFD7F7FFFFFDDEF77FDDFFBFFFDFFFEFFFFFBFFFFFF7F7EFFF7EFF7DFFE7EDE77FFFFBFFFEEEFFFFD7FFFFDFDF',0.0,128,'[4, 4, 4, 4]','[512, 512, 512, 512]',786432,1046432,60.0,'checkpoints/n2-s0.0000-0',0,'2026-11-23T09:44:49.850+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,2,0.904,0.0,1000,1,X'FFB7FFFFFDFFFBFFFFFFE7E8F77BFFFFFFFFFD97EF7FFFBFFFBFFFFFFFFF37FE6FFFFFFFFBFFF7FDFF57FD7FDBFFFFFFFF3FFFFFDFFBFFEFFFFADF7DBBFFFEEFFDFFBBFFDBF5EBFFF773FDFFFFFFFFEFFFFFFFEFFFFFFFF7FFFDFFFEEFFFFFF7FBDDDF5FFFF7FBAFFEDFEFFF7FBFFFFFFFCF7FDFFFFFFFFFEFFFFCBF7F',0.6,128,'[2, 2, 2, 2]','[205, 205, 205, 205]',314573,574573,50.0,'checkpoints/n1-s0.6000-0',0,'2026-11-23T09:44:49.966+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,3,0.862,0.0,1000,1,X'F77BFF5EEDFFFFFDDFFDFFFFA9F6E9FFFFDBFFFD67FFFFFBBEEDDFFFAFFFF7FFFFFF3EBFF9F9AFFFF7FFF7FF6FAFBFFFDFFFBFFCDFFF7D75BFFBEF777EFFEFFFFFE7FFFBFDBDFFEFEBFBBFBBE1FEF5FFFDFFFFBFAF7BFB7FFDF5DFEFDFFBFBF7FD5FBFF7FFFD2DFFFD6FFFF5BFFFDFFFF7FFFFE7FDECFDBEFDFEF7FBFF',0.95,128,'[1, 1, 1, 1]','[26, 26, 26, 26]',39322,299322,50.0,'checkpoints/n1-s0.9500-0',0,'2026-11-23T09:44:50.137+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,4,8.8866666666666660479e-01,1.24721912892464823277e-03,1000,3,X'7BEF7FFFBFDFFFFBFFC6FFFFFF7FFFFFBFF93FCFFBDFFF7F7FEFDFF7FF7FAFFFFBB7FFEFDDFFFDFFBDFAFFFFEFFFD7FFBFBFEFFFFBBFFFF7FFDFFBFEFFFF7C7FBFFD777FFDEFFFFBAEFFFFD3DDFFFFF7F7FFFFFD7FFBFDAFFFBFF67FFFFDFFFDEFFFF7FF7DFFFFFFFBF3FF2B77FFF7FBFFFFF9FDFDFFF5FAFFFFFEFFFEDBFFFFD7FFFFBFF9FEFDBFF7FB7FFFFFFF77BDFB797FBBFFFEF757FDFFFFFFFFFFC7FF3BFFBF7FDDFFFBFEF7B7FFFF9FFBFDEFEFDDFFFEFFFBAFFBBEFEFEFFEF77BFF7BFEFEFDFFFBFFFDAFFF7FFFFFED6FFFBFFFDBE7FFDFBEFDDFFDDFFFFFFFFDFFFFBFFEFFF7DF7FFFBFFFFFEFFEEF7FFBFF77FFFED7BFFFDAFFFFFF9FFF6FFE77FF3BFF7FFFFFEFF9F6FFFCFDF7FFDEFFFDFFFAADFFEFFFF7DFEEBFFFDFF7DF7EFFFFBFFBDFFFFD7EFBEFDFEF5FF6FFFFEFDBFBFB7FFFFF7DBFFAFFFFFFFFFEFFFDFFFFFFDFFFFFFFFFFDBFFFFF7FEFEBFFFFF7AEFFFFFFFDFBFFFFEFDFFFFBFF7FDFFF9EFEBFF7EF1F7FFFF6C7EFF7EDFF7F7FFFFFB5F7F',0.6,128,'[2, 2, 2, 2]','[205, 205, 205, 205]',314573,574573,60.0,'checkpoints/n2-s0.6000-0',0,'2026-11-23T09:44:50.227+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,5,0.859,8.16496580927726818555e-04,1000,3,X'FFFEAFFBF7D6FFFEFFABFFFBE7FDFFFFFFEFBFBFAFFEFF7FD6FFBFEFFFDFFFFFFFDEFDFFFFB7ECC5FF3FFEFFDF5DEFFDFF7FF5FFBFEF9FFFDFBFFFF9F7FF9BE7FFBFFFBFBF47F76FF7FE73F53FF6FFFDDFDFFEB37FF6B7E7DBDFFB5FFDAFF5DFCFF7FFFBFFDF77FF6FBFFFEE7FF6FDFFFFFFBFFFE3FFFFBDF5F7FFFEDFDDF7BFFFBEFCFF3DFFF7E57BFAFFBFF57F7FFEFFFFF77DFAE3EFA77F7FFFFFEBBFFFBF76FFF5FF77FF1F7FFFF5DBFFFF9FDBFFFFDFBBFBBCDFFEF3DEFBFD7FD7FFF2FF7FDFEFFFF7E7FFDDFB9DFDFEFFFFFFDBFFF6EE7FEBFFFFFFFFBFEFFFCBFDFFFFFEFEFFBFEFFFEFFFD4FFFDBFEFFDDF7DFBFEBD77F9EEFBEFEFFEF3FFFDFFFEBFD7FEFFFF7F3AEFFF7D3FFFEEF3BDDADED7FBAFDFFFFF9FD7FFFDFFDFEFB3FFFBFBFBDFFDFFEFAFFFEEF7F3FB7FFFFE7F6FFFDFF7FFFAFFFBFEED7FF9DDFFBFFFFFFFF779BDDFFFFFFFBF7BDF47EFF7CEFF7FFBFB76FFDFEFFFFFDDDDFFDFFEF7FFBDFD7CBBFBFDFFFFFDFDCDFFFFFEFEEF7DFF7BBFED6F',0.0,128,'[4, 4, 4, 4]','[512, 512, 512, 512]',786432,1046432,90.0,'checkpoints/n5-s0.0000-0',0,'2026-11-23T09:44:50.331+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,6,7.93333333333333445835e-01,1.24721912892464823277e-03,1000,3,X'ECBFF4FCADFF4DDBF71FDFBDABF7F77BFB4FFBF97FFFFFFDEEFE1BFC7BBE5DBF8B7DFFDDF7FFAEFB6F66FF67AFBD9C7FFFFEDFDFEF7EF3FD8BEF7FFFFE7FFF576EF7FF3F9E3EFFFFFFD75FFFC75F9BEFAFDEFFC7DFF6BFDFABFFD4FF7DDFEFBDAEBE3EF7FBFF6FFFDCBBFDF7EEF64FFFD5FBB7FBFEF7F6BD75FF2FF6AFBD7FEDEFFEBDFBF6CE6BFEEFFADBBFFB1DFFEFFFFDFEFDFDDB3FBBDD9DFFE6FDB79DFFFFFFDADDFF5E3EDFB2D9DFF7637BFF5FBFBF7EFFFFF7F97DCFEB7CF75EBEFFFEFFFEFB9FF7BEAFFBF7FFFEE7F9FFF7BBF9FDFFD6F7DE1CFDFF6B7FFDFB7B7EFFFFFAFCF793B75FF8F2E7BFDFFFFE6C376857FEBFE7FF8ABD7E7ED7FFFE5A1F56BB7F6F77BC7FBEFFFBFFFEBD6EDCECF7EFBFBBF7CFEEFB97DFDFAFFFFDFBF73EFDF7F6B5BFC770DFB67D9BF517DFF9BFF75FF7DFB7FD2DFFEFBFF7DB3EDFE5FFBEFABFFFCFBFFF6B7CF3BFA3FE6EBEE9F5FFFF3EF7BEDBFFB7FBEFE6FFFFEFFFFFDFFBFE7DFB1F5FB1BF7BFF7CF7AF3FCFEDFBFBEBFBDF',0.0,128,'[4, 4, 4, 4]','[512, 512, 512, 512]',786432,1046432,140.0,'checkpoints/n10-s0.0000-0',0,'2026-11-23T09:44:50.422+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,7,8.73333333333333405867e-01,4.714045207910320728e-04,1000,3,X'DFFFFFBDEFEFFFEFFFF66FFFFFFFEFE9FFFFFFDFBFFF7FFF6FFFFE7FF5FFF7FFFBFFAF6FFFF5FFFFFF6DF9FFBFDFEF7BB2FFDFFCFFBF7BFFFFFFD7FDFDBFFF7FF5FFBBFEFFFFFBFDE7FAFFFBF7FFFCDABBFF5FFFB7BDDFB6FDFFF6FDAFEFFBFDFFFFFFFFF7FBFDDFFBF7B5FFDFBFBCFFFFFFBF6F7F77DFBF7DFEBBCF6FFBF7FFFFEFF77FFFFFBFB3FD6FFFBFFFEFBFF7FFDF7FFFFE9A7FF7FFEFFFF7FFFFEFF7FFFFFFEFF9FFBFAFFFDAFDFB3FFEFBDA72FFDEFFFFDBFF7FBFE7FFF7FFFF7FFFFFDFFB37FFFD9FFF7EEFFFFFEBFFFFCFF7DFFFFFFBFFF717E3EBBFEFFFFDEBEFBDF77FD5DFA5FEF7FD7FEFFFFFFBFFB7AF7FFDFFF7FED7FF97FFEBFFCFFFFFFDFFFFFF7FFFBF7F7BFEFFEEFFF7FDFF9EFFFFFFFF5FBFFFFEFD6EF9FFFFDFBF6F77DAFF6B3FAFFF9FFFFFFECBBFEFFFFFBBFBBFFFEBFDEFFF3F7FDFCBFEB7FFF9FDFFFFB6DFDEFFFFF6EFFFF7FBFFDEFCFFFFFFFEB79FEEFFFFF77F7FF6EFBFEAFFFFFFFAF7DBFF7FFCFFFF6F7BFFFFF3FF53FEFBFFFF7E',0.8,128,'[1, 1, 1, 1]','[102, 102, 102, 102]',157286,417286,60.0,'checkpoints/n2-s0.8000-0',0,'2026-11-23T09:44:50.519+00:00');
-INSERT INTO "prumux_measurements" VALUES(1,8,8.49666666666666681173e-01,1.69967317119759631603e-03,1000,3,X'5D737FFFAEFFFFFF7B7F7BCFF787BCFADF7FFCFEBBF7FFF7FDF7E877DFFDEFEDFEFFDDDBEF5FFFF3D5B9F1DFFFF77EFEFFFFFFDFFBFEDFF3FFFBFF5FF6FCBFFFDFF7BBBFFFFFDFF7FFFDFFEFEFDFCDBEF7EFEFE7D7FE8FFF7EFFFDFE7FDFFF7FFF5D7FFF6F7BF7FDEBFEDFE5F7EFFFFFFF7FEFEFFCFFFBF7FFFEEFFFF5BE7FFFFBFFAFFF97FE4FFE7BCFFFFFEFBDF9E77BDEBB57FFFF7FBEFFB7DBBBFFFFFEEFFFFBBFBFBEBF7F97FBF77FFEFFD7FDEFF97FFFD7FFFFFFB7FFFFFFFDEFF6FEFFFFF7DFFFFDD7DFF7FF6F5FB9DFBFFFFFB6BBFFFBFFDF96FFFF7E7F3FEB5F7F4DFFFFDF7FEB9DC7FDEFFF7DFFFFFF27EFB77FFAEEFF6DF6FFFFDFAFFF3FEFEFFF9F7FFBFFDFFFBF3DFFFF5FDEFED7F1FBF7FD3FBFF3DFFFBFFBCFF7DFEFF6BBFBEFFEF7DFDEFB6CFFF79FF7FFFF7FBAFFFDDF5FF7BFFFFFD7EFFF7FFDDFFFFBBFFF6EFD757FF5BE377EFF9A5F75DBFFDFFDFFFDFEAEFEFFFFBFFDB67FEF3FFFB7FF7FFBFBBFFFFBF9FF7BFFBBFFFFFFFBEDDDBFD6E5CFFB',0.6,128,'[2, 2, 2, 2]','[205, 205, 205, 205]',314573,574573,90.0,'checkpoints/n5-s0.6000-0',0,'2026-11-23T09:44:50.626+00:00');
+INSERT INTO "prumux_measurements" VALUES(1,0,0.90625,0.0,64,1,X'FF9FFFCFF9FFFFFF',0.0,128,'[4, 4, 4, 4]','[512, 512, 512, 512]',786432,1186432,10.0,'',1508380042,'2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_measurements" VALUES(1,1,0.890625,0.0,64,1,X'FBBFFFCFF9FBFFFF',0.6,128,'[2, 2, 2, 2]','[205, 205, 205, 205]',314573,714573,14.0,'',1969579560,'2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_phase_history (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -124,81 +81,12 @@ CREATE TABLE prumux_phase_history (
 	PRIMARY KEY (study_id, number, phase_position, position), 
 	FOREIGN KEY(study_id, number, phase_position) REFERENCES prumux_phases (study_id, number, position)
 );
-INSERT INTO "prumux_phase_history" VALUES(1,0,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,0,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,0,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,1,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,1,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,1,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,1,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,1,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,1,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,2,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,2,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,2,2,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,2,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,2,2,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,3,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,3,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,3,2,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,2,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,3,2,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,4,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,4,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,4,2,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,2,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,2,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,4,3,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,3,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,4,3,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,5,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,5,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,5,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,5,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,5,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,5,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,6,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,6,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,6,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,6,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,6,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,6,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,7,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,7,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,7,2,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,2,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,2,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,7,3,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,3,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,7,3,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,8,0,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,0,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,0,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,8,1,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,1,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,1,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,8,2,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,2,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,2,2,'loss',0.31,400);
-INSERT INTO "prumux_phase_history" VALUES(1,8,3,0,'loss',0.69,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,3,1,'held_out_accuracy',0.84,100);
-INSERT INTO "prumux_phase_history" VALUES(1,8,3,2,'loss',0.31,400);
+INSERT INTO "prumux_phase_history" VALUES(1,0,0,0,'loss',0.0196078431372549,50);
+INSERT INTO "prumux_phase_history" VALUES(1,0,0,1,'loss',9.90099009900990111032e-03,100);
+INSERT INTO "prumux_phase_history" VALUES(1,1,1,0,'loss',0.0196078431372549,50);
+INSERT INTO "prumux_phase_history" VALUES(1,1,1,1,'loss',9.90099009900990111032e-03,100);
+INSERT INTO "prumux_phase_history" VALUES(1,1,2,0,'loss',4.76190476190476164042e-02,20);
+INSERT INTO "prumux_phase_history" VALUES(1,1,2,1,'loss',2.43902439024390252364e-02,40);
 CREATE TABLE prumux_phases (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -211,38 +99,17 @@ CREATE TABLE prumux_phases (
 	PRIMARY KEY (study_id, number, position), 
 	FOREIGN KEY(study_id, number) REFERENCES prumux_starts (study_id, number)
 );
-INSERT INTO "prumux_phases" VALUES(1,0,0,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,1,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,1,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,2,0,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,2,1,'prune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,2,2,'finetune_pruned',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,3,0,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,3,1,'prune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,3,2,'finetune_pruned',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,4,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,4,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,4,2,'prune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,4,3,'finetune_pruned',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,5,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,5,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,6,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,6,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,7,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,7,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,7,2,'prune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,7,3,'finetune_pruned',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,8,0,'prime',400,12.5,812.0,1);
-INSERT INTO "prumux_phases" VALUES(1,8,1,'finetune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,8,2,'prune',400,12.5,812.0,0);
-INSERT INTO "prumux_phases" VALUES(1,8,3,'finetune_pruned',400,12.5,812.0,0);
+INSERT INTO "prumux_phases" VALUES(1,0,0,'finetune',100,10.0,300.0,0);
+INSERT INTO "prumux_phases" VALUES(1,1,0,'finetune',100,0.0,300.0,1);
+INSERT INTO "prumux_phases" VALUES(1,1,1,'prune',100,10.0,300.0,0);
+INSERT INTO "prumux_phases" VALUES(1,1,2,'finetune_pruned',40,4.0,300.0,0);
 CREATE TABLE prumux_schema_version (
 	version INTEGER NOT NULL, 
 	views_hash TEXT NOT NULL, 
 	changed_at TEXT NOT NULL, 
 	PRIMARY KEY (version)
 );
-INSERT INTO "prumux_schema_version" VALUES(1,'db1c92f594d3ba8a','2026-11-23T09:44:49.308+00:00');
+INSERT INTO "prumux_schema_version" VALUES(1,'db1c92f594d3ba8a','2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_starts (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -259,16 +126,10 @@ CREATE TABLE prumux_starts (
 	PRIMARY KEY (study_id, number), 
 	FOREIGN KEY(study_id) REFERENCES prumux_studies (study_id)
 );
-INSERT INTO "prumux_starts" VALUES(1,0,1,0.0,0,'the dense baseline is always first',NULL,1.0,NULL,1.1,NULL,'2026-11-23T09:44:49.657+00:00');
-INSERT INTO "prumux_starts" VALUES(1,1,2,0.0,0,'chance 0.82 to meet 2.0 points',0.82,1.80250092522166038833e+00,0.4,1.1,0.36,'2026-11-23T09:44:49.841+00:00');
-INSERT INTO "prumux_starts" VALUES(1,2,1,0.6,0,'chance 0.82 to meet 2.0 points',0.82,1.81818181818181812126e+00,0.4,1.1,0.36,'2026-11-23T09:44:49.957+00:00');
-INSERT INTO "prumux_starts" VALUES(1,3,1,0.95,0,'chance 0.82 to meet 2.0 points',0.82,3.47826086956521640658e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.093+00:00');
-INSERT INTO "prumux_starts" VALUES(1,4,2,0.6,0,'chance 0.82 to meet 2.0 points',0.82,3.27727440949392789804e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.189+00:00');
-INSERT INTO "prumux_starts" VALUES(1,5,5,0.0,0,'chance 0.82 to meet 2.0 points',0.82,3.92757515115882149814e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.317+00:00');
-INSERT INTO "prumux_starts" VALUES(1,6,10,0.0,0,'chance 0.82 to meet 2.0 points',0.82,7.0794578438413786614e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.417+00:00');
-INSERT INTO "prumux_starts" VALUES(1,7,2,0.8,0,'chance 0.82 to meet 2.0 points',0.82,4.50625231305415230309e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.509+00:00');
-INSERT INTO "prumux_starts" VALUES(1,8,5,0.6,0,'chance 0.82 to meet 2.0 points',0.82,7.1410457293796749667e+00,0.4,1.1,0.36,'2026-11-23T09:44:50.621+00:00');
-INSERT INTO "prumux_starts" VALUES(1,9,10,0.95,0,'chance 0.21 to meet 10.0 points',0.21,NULL,NULL,NULL,0.1,'2026-11-23T09:44:50.701+00:00');
+INSERT INTO "prumux_starts" VALUES(1,0,1,0.0,1508380042,'the dense baseline is always first',NULL,NULL,NULL,NULL,NULL,'2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_starts" VALUES(1,1,1,0.6,1969579560,'in the order of the grid',NULL,NULL,NULL,NULL,NULL,'2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_starts" VALUES(1,2,1,0.9,251542593,'in the order of the grid',NULL,NULL,NULL,NULL,NULL,'2026-01-01T00:00:00.000+00:00');
+INSERT INTO "prumux_starts" VALUES(1,3,2,0.0,1856336541,'in the order of the grid',NULL,NULL,NULL,NULL,NULL,'2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_studies (
 	study_id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -282,7 +143,7 @@ CREATE TABLE prumux_studies (
 	PRIMARY KEY (study_id), 
 	UNIQUE (name)
 );
-INSERT INTO "prumux_studies" VALUES(1,'qnli-embedded','qnli','{"search": {"sparsities": [0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95], "widths": [1, 2, 5, 10]}, "seed": 0, "trainer": {"finetune": {"num_updates": 400}, "task": "qnli"}}','2a97516c354b68848cdbd8f54a226a0a55b21ed138e207ad6c5cbb9c00aa5aea','builtin:qnli:0123abcd',0,'2026-11-23T09:44:49.515+00:00','2026-11-23T09:44:49.515+00:00');
+INSERT INTO "prumux_studies" VALUES(1,'qnli-golden','qnli','{"name": "qnli-golden", "search": {"budgets": [0.01, 0.05], "max_trials": 12, "sampler": "grid", "seed": 0, "sparsities": [0.0, 0.6, 0.9], "stop_chance": 0.05, "stop_gain": 0.05, "timeout_s": 0.0, "widths": [1, 2]}, "trainer": {"accuracy": {"batch_size": 64, "num_compositions": 3}, "checkpoint_interval_s": 20.0, "data": {"max_length": 32, "num_held_out": 1000, "num_train": 24000, "num_validation": 4000, "seed": 0, "source": "builtin"}, "device": "auto", "finetune": {"batch_size": 64, "bucket_by_length": true, "distill_weight": 0.0, "freeze_embeddings": false, "learning_rate": 0.0003, "max_sequences": 320, "num_evaluations": 4, "num_updates": 400, "state_distill_weight": 0.0, "warmup": 0.1, "weight_decay": 0.01}, "finetune_pruned": {"batch_size": 64, "bucket_by_length": true, "distill_weight": 0.5, "freeze_embeddings": false, "learning_rate": 0.0003, "max_sequences": 320, "num_evaluations": 4, "num_updates": 200, "state_distill_weight": 0.0, "warmup": 0.1, "weight_decay": 0.01}, "model": {"demultiplexer": "rsa", "demux_norm": "all", "embed_mode": "two_pass", "key_norm": 0.0, "mask_mode": "union", "multiplexer": "gaussian_hadamard", "num_demux_layers": 2, "source": "builtin"}, "precision": "float32", "pretrain": {"bag_weight": 0.0, "batch_size": 64, "bucket_by_length": true, "detect_weight": 0.0, "distill_weight": 1.0, "learning_rate": 0.0003, "mask_probability": 0.15, "max_sequences": 320, "num_updates": 0, "warmup": 0.1, "weight_decay": 0.01}, "prime": {"bag_weight": 0.0, "batch_size": 64, "bucket_by_length": true, "learning_rate": 0.0003, "max_sequences": 320, "num_evaluations": 4, "num_updates": 600, "slots_per_token": 1, "stop_accuracy": 1.0, "warmup": 0.1, "weight_decay": 0.01}, "prune": {"batch_size": 64, "bucket_by_length": true, "freeze_embeddings": false, "gate_learning_rate": 0.1, "gates": ["heads", "head_layers", "feedforward_layers", "intermediate", "hidden"], "label_weight": 0.0, "ladder": [], "layer_alignment": "ordered", "layer_distill_weight": 0.5, "learning_rate": 0.0003, "logit_distill_weight": 0.5, "max_sequences": 320, "multiplier_learning_rate": 1.0, "num_updates": 400, "rung_updates": 100, "sparsity_convention": "weights", "sparsity_warmup": 0.5, "temperature": 2.0, "tolerance": 0.05, "warmup": 0.1, "weight_decay": 0.01}, "task": "qnli", "throughput": {"batch_size": 64, "length": 0, "num_repeats": 20, "num_warmup": 3}}}','14a7e6b7d54fdaa6','synthetic:plain:e32da19431faed1e',0,'2026-01-01T00:00:00.000+00:00','2026-01-01T00:00:00.000+00:00');
 CREATE TABLE prumux_throughputs (
 	study_id INTEGER NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -303,15 +164,168 @@ CREATE TABLE prumux_throughputs (
 	PRIMARY KEY (study_id, number, position), 
 	FOREIGN KEY(study_id, number) REFERENCES prumux_starts (study_id, number)
 );
-INSERT INTO "prumux_throughputs" VALUES(1,0,0,1200.0,1200.0,1200.0,1200.0,1.0,1.0,1.0,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,1,0,2.16300111026599233801e+03,2.11974108806067260959e+03,2.20626113247131252137e+03,1200.0,1.80250092522166038833e+00,1.76645090671722715391e+00,1.83855094372609362274e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,2,0,2.18181818181818152875e+03,2.13818181818181801646e+03,2.22545454545454549598e+03,1200.0,1.81818181818181812126e+00,1.78181818181818174551e+00,1.854545454545454497e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,3,0,4173.91304347826,4.09043478260869460428e+03,4.25739130434782509816e+03,1200.0,3.47826086956521640658e+00,3.40869565217391201628e+00,3.54782608695652079688e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,4,0,3.93272929139271354859e+03,3.85407470556485941427e+03,4.01138387722056768318e+03,1200.0,3.27727440949392789804e+00,3.21172892130404941113e+00,3.34281989768380638494e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,5,0,4.71309018139058571268e+03,4.6188283777627739254e+03,4.80735198501839659009e+03,1200.0,3.92757515115882149814e+00,3.84902364813564501488e+00,4.0061266541819975373e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,6,0,8.49534941260965388229e+03,8.3254424243574612777e+03,8.66525640086184830573e+03,1200.0,7.0794578438413786614e+00,6.93786868696455094607e+00,7.22104700071820637674e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,7,0,5.40750277566498243697e+03,5.29935272015168266088e+03,5.5156528311782831225e+03,1200.0,4.50625231305415230309e+00,4.41612726679306888399e+00,4.59637735931523572219e+00,20,64,32,'float32','cpu',2);
-INSERT INTO "prumux_throughputs" VALUES(1,8,0,8569.25487525561,8.39786977775049672378e+03,8.74063997276072223059e+03,1200.0,7.1410457293796749667e+00,6.99822481479208136079e+00,7.28386664396726857262e+00,20,64,32,'float32','cpu',2);
+INSERT INTO "prumux_throughputs" VALUES(1,0,0,1000.0,990.0,1010.0,1000.0,1.0,0.99,1.01,20,32,64,'float32','synthetic',1);
+INSERT INTO "prumux_throughputs" VALUES(1,1,0,2.14893617021276577363e+03,2.12744680851063822047e+03,2.17042553191489332679e+03,1000.0,2.14893617021276561729e+00,2.12744680851063794335e+00,2.17042553191489329122e+00,20,32,64,'float32','synthetic',1);
+CREATE TABLE studies (
+	study_id INTEGER NOT NULL, 
+	study_name VARCHAR(512) NOT NULL, 
+	PRIMARY KEY (study_id)
+);
+INSERT INTO "studies" VALUES(1,'qnli-golden');
+CREATE TABLE study_directions (
+	study_direction_id INTEGER NOT NULL, 
+	direction VARCHAR(8) NOT NULL, 
+	study_id INTEGER NOT NULL, 
+	objective INTEGER NOT NULL, 
+	PRIMARY KEY (study_direction_id), 
+	UNIQUE (study_id, objective), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "study_directions" VALUES(1,'MAXIMIZE',1,0);
+INSERT INTO "study_directions" VALUES(2,'MAXIMIZE',1,1);
+CREATE TABLE study_system_attributes (
+	study_system_attribute_id INTEGER NOT NULL, 
+	study_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (study_system_attribute_id), 
+	UNIQUE (study_id, "key"), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "study_system_attributes" VALUES(1,1,'study:metric_names','["accuracy", "speedup"]');
+CREATE TABLE study_user_attributes (
+	study_user_attribute_id INTEGER NOT NULL, 
+	study_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (study_user_attribute_id), 
+	UNIQUE (study_id, "key"), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "study_user_attributes" VALUES(1,1,'task','"qnli"');
+INSERT INTO "study_user_attributes" VALUES(2,1,'budgets_points','[1.0, 5.0]');
+INSERT INTO "study_user_attributes" VALUES(3,1,'data','"synthetic:plain:e32da19431faed1e"');
+CREATE TABLE trial_heartbeats (
+	trial_heartbeat_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	heartbeat DATETIME NOT NULL, 
+	PRIMARY KEY (trial_heartbeat_id), 
+	UNIQUE (trial_id), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+CREATE TABLE trial_intermediate_values (
+	trial_intermediate_value_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	step INTEGER NOT NULL, 
+	intermediate_value FLOAT, 
+	intermediate_value_type VARCHAR(7) NOT NULL, 
+	PRIMARY KEY (trial_intermediate_value_id), 
+	UNIQUE (trial_id, step), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+CREATE TABLE trial_params (
+	param_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	param_name VARCHAR(512), 
+	param_value FLOAT, 
+	distribution_json TEXT, 
+	PRIMARY KEY (param_id), 
+	UNIQUE (trial_id, param_name), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_params" VALUES(1,1,'num_instances',1.0,'{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 2}}');
+INSERT INTO "trial_params" VALUES(2,1,'sparsity',0.0,'{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.9, "log": false}}');
+INSERT INTO "trial_params" VALUES(3,2,'num_instances',1.0,'{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 2}}');
+INSERT INTO "trial_params" VALUES(4,2,'sparsity',0.6,'{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.9, "log": false}}');
+INSERT INTO "trial_params" VALUES(5,3,'num_instances',1.0,'{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 2}}');
+INSERT INTO "trial_params" VALUES(6,3,'sparsity',0.9,'{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.9, "log": false}}');
+INSERT INTO "trial_params" VALUES(7,4,'num_instances',2.0,'{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 2}}');
+INSERT INTO "trial_params" VALUES(8,4,'sparsity',0.0,'{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.9, "log": false}}');
+CREATE TABLE trial_system_attributes (
+	trial_system_attribute_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (trial_system_attribute_id), 
+	UNIQUE (trial_id, "key"), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_system_attributes" VALUES(1,1,'autoprumux:worker','["elsewhere", 1, "1"]');
+INSERT INTO "trial_system_attributes" VALUES(2,1,'autoprumux:proposal','{"num_instances": 1, "sparsity": 0.0, "choice": {"reason": "the dense baseline is always first", "chance": null, "expected_speedup": null, "expected_gain": null, "predicted_minutes": null, "score": null}}');
+INSERT INTO "trial_system_attributes" VALUES(3,1,'artifacts:00000000-0000-0000-0000-000000000000','"{\"artifact_id\": \"00000000-0000-0000-0000-000000000000\", \"filename\": \"log.txt\", \"mimetype\": \"text/plain\", \"encoding\": null}"');
+INSERT INTO "trial_system_attributes" VALUES(4,1,'artifacts:00000000-0000-0000-0000-000000000001','"{\"artifact_id\": \"00000000-0000-0000-0000-000000000001\", \"filename\": \"history.csv\", \"mimetype\": \"text/csv\", \"encoding\": null}"');
+INSERT INTO "trial_system_attributes" VALUES(5,1,'constraints','[-0.05]');
+INSERT INTO "trial_system_attributes" VALUES(6,2,'autoprumux:worker','["elsewhere", 1, "1"]');
+INSERT INTO "trial_system_attributes" VALUES(7,2,'autoprumux:proposal','{"num_instances": 1, "sparsity": 0.6, "choice": {"reason": "in the order of the grid", "chance": null, "expected_speedup": null, "expected_gain": null, "predicted_minutes": null, "score": null}}');
+INSERT INTO "trial_system_attributes" VALUES(8,2,'artifacts:00000000-0000-0000-0000-000000000002','"{\"artifact_id\": \"00000000-0000-0000-0000-000000000002\", \"filename\": \"log.txt\", \"mimetype\": \"text/plain\", \"encoding\": null}"');
+INSERT INTO "trial_system_attributes" VALUES(9,2,'artifacts:00000000-0000-0000-0000-000000000003','"{\"artifact_id\": \"00000000-0000-0000-0000-000000000003\", \"filename\": \"history.csv\", \"mimetype\": \"text/csv\", \"encoding\": null}"');
+INSERT INTO "trial_system_attributes" VALUES(10,2,'constraints','[-0.034375]');
+INSERT INTO "trial_system_attributes" VALUES(11,3,'autoprumux:worker','["elsewhere", 1, "1"]');
+INSERT INTO "trial_system_attributes" VALUES(12,3,'autoprumux:proposal','{"num_instances": 1, "sparsity": 0.9, "choice": {"reason": "in the order of the grid", "chance": null, "expected_speedup": null, "expected_gain": null, "predicted_minutes": null, "score": null}}');
+INSERT INTO "trial_system_attributes" VALUES(13,3,'artifacts:00000000-0000-0000-0000-000000000004','"{\"artifact_id\": \"00000000-0000-0000-0000-000000000004\", \"filename\": \"log.txt\", \"mimetype\": \"text/plain\", \"encoding\": null}"');
+INSERT INTO "trial_system_attributes" VALUES(14,4,'autoprumux:worker','["elsewhere", 1, "1"]');
+INSERT INTO "trial_system_attributes" VALUES(15,4,'autoprumux:proposal','{"num_instances": 2, "sparsity": 0.0, "choice": {"reason": "in the order of the grid", "chance": null, "expected_speedup": null, "expected_gain": null, "predicted_minutes": null, "score": null}}');
+CREATE TABLE trial_user_attributes (
+	trial_user_attribute_id INTEGER NOT NULL, 
+	trial_id INTEGER, 
+	"key" VARCHAR(512), 
+	value_json TEXT, 
+	PRIMARY KEY (trial_user_attribute_id), 
+	UNIQUE (trial_id, "key"), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_user_attributes" VALUES(1,1,'seed','1508380042');
+INSERT INTO "trial_user_attributes" VALUES(2,1,'sparsity_achieved','0.0');
+INSERT INTO "trial_user_attributes" VALUES(3,1,'throughput','1000.0');
+INSERT INTO "trial_user_attributes" VALUES(4,1,'minutes','0.0');
+INSERT INTO "trial_user_attributes" VALUES(5,1,'accuracy_loss_points','0.0');
+INSERT INTO "trial_user_attributes" VALUES(6,1,'meets_loosest_budget','true');
+INSERT INTO "trial_user_attributes" VALUES(7,2,'seed','1969579560');
+INSERT INTO "trial_user_attributes" VALUES(8,2,'sparsity_achieved','0.6');
+INSERT INTO "trial_user_attributes" VALUES(9,2,'throughput','2148.94');
+INSERT INTO "trial_user_attributes" VALUES(10,2,'minutes','0.0');
+INSERT INTO "trial_user_attributes" VALUES(11,2,'accuracy_loss_points','1.562');
+INSERT INTO "trial_user_attributes" VALUES(12,2,'meets_loosest_budget','true');
+INSERT INTO "trial_user_attributes" VALUES(13,3,'seed','251542593');
+INSERT INTO "trial_user_attributes" VALUES(14,3,'failure','"sparsity_not_reached"');
+INSERT INTO "trial_user_attributes" VALUES(15,3,'message','"N=1 s=0.90 was set to fail."');
+INSERT INTO "trial_user_attributes" VALUES(16,3,'minutes','0.0');
+CREATE TABLE trial_values (
+	trial_value_id INTEGER NOT NULL, 
+	trial_id INTEGER NOT NULL, 
+	objective INTEGER NOT NULL, 
+	value FLOAT, 
+	value_type VARCHAR(7) NOT NULL, 
+	PRIMARY KEY (trial_value_id), 
+	UNIQUE (trial_id, objective), 
+	FOREIGN KEY(trial_id) REFERENCES trials (trial_id)
+);
+INSERT INTO "trial_values" VALUES(1,1,0,0.90625,'FINITE');
+INSERT INTO "trial_values" VALUES(2,1,1,1.0,'FINITE');
+INSERT INTO "trial_values" VALUES(3,2,0,0.890625,'FINITE');
+INSERT INTO "trial_values" VALUES(4,2,1,2.14893617021276561729e+00,'FINITE');
+CREATE TABLE trials (
+	trial_id INTEGER NOT NULL, 
+	number INTEGER, 
+	study_id INTEGER, 
+	state VARCHAR(8) NOT NULL, 
+	datetime_start DATETIME, 
+	datetime_complete DATETIME, 
+	PRIMARY KEY (trial_id), 
+	FOREIGN KEY(study_id) REFERENCES studies (study_id)
+);
+INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-01-01 00:00:00','2026-01-01 00:00:00');
+INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-01-01 00:00:00','2026-01-01 00:00:00');
+INSERT INTO "trials" VALUES(3,2,1,'FAIL','2026-01-01 00:00:00','2026-01-01 00:00:00');
+INSERT INTO "trials" VALUES(4,3,1,'RUNNING','2026-01-01 00:00:00',NULL);
+CREATE TABLE version_info (
+	version_info_id INTEGER NOT NULL, 
+	schema_version INTEGER, 
+	library_version VARCHAR(256), 
+	PRIMARY KEY (version_info_id), 
+	CHECK (version_info_id=1)
+);
+INSERT INTO "version_info" VALUES(1,12,'5.0.0');
 CREATE VIEW prumux_trials AS WITH base AS (
   SELECT s.study_id, m.accuracy
   FROM prumux_starts s
@@ -419,4 +433,6 @@ JOIN prumux_studies st ON st.study_id = f.study_id;
 CREATE VIEW prumux_environment AS SELECT st.name AS study, e.number, e.name, e.value
 FROM prumux_environments e
 JOIN prumux_studies st ON st.study_id = e.study_id;
+CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name);
+CREATE INDEX ix_trials_study_id ON trials (study_id);
 COMMIT;

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -79,16 +81,13 @@ class FinetuneProgram:
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        groups = self.sampler.groups(step)
-        batch = make_batch(self.examples, groups, self.precision.device)
-        assert self.examples.labels is not None
-        labels = torch.from_numpy(self.examples.labels[groups]).to(self.precision.device)
-        target = self._targets[torch.from_numpy(groups)] if self._asks_once else None
-        with self.precision.autocast():
-            loss = self._loss(batch, target, labels)
-        loss.backward()
+        total = torch.zeros((), device=self.precision.device)
+        for groups, share in self.precision.parts(self.sampler.groups(step)):
+            loss = share * self._loss_of(groups)
+            loss.backward()
+            total += loss.detach()
         clip_and_step(optimizer)
-        return {"loss": loss.detach()}
+        return {"loss": total}
 
     def evaluate(self) -> float | None:
         """Yield the accuracy on the held-out examples, grouped in their order."""
@@ -102,6 +101,14 @@ class FinetuneProgram:
         with self.precision.autocast():
             logits = predict_logits(self.teacher, self.examples, self.precision.device)
         return torch.from_numpy(logits).to(self.precision.device)
+
+    def _loss_of(self, groups: NDArray[np.int64]) -> Tensor:
+        batch = make_batch(self.examples, groups, self.precision.device)
+        assert self.examples.labels is not None
+        labels = torch.from_numpy(self.examples.labels[groups]).to(self.precision.device)
+        target = self._targets[torch.from_numpy(groups)] if self._asks_once else None
+        with self.precision.autocast():
+            return self._loss(batch, target, labels)
 
     def _loss(self, batch: Batch, target: Tensor | None, labels: Tensor) -> Tensor:
         if self.teacher is None:

@@ -103,6 +103,7 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
 
     The global generator is seeded anew for every update from (seed, step), and batches follow
     from the step, so a killed and resumed phase ends with the weights of an undisturbed one.
+    `report` may raise `KeyboardInterrupt` at `NAME/step` to end the phase at a checkpoint.
 
     Raises:
         DivergedError: If a loss is NaN or infinite.
@@ -129,7 +130,6 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
                 f"The loss of phase `{name}` became {float(values['loss'])} at update {step}; "
                 "lower its `learning_rate`."
             )
-        report(f"{name}/step", progress.step, progress.step)
         if progress.step % REPORT_EVERY == 0 or progress.step == options.num_updates:
             _note(history, report, name, {k: float(v) for k, v in values.items()}, progress.step)
         if progress.step in evaluations:
@@ -137,8 +137,13 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         progress.duration_s = base_duration + time.perf_counter() - started
         if progress.best_score >= options.stop_score:
             break  # before any checkpoint, so that a resumed phase ends at the same update
+        progress.history = history
+        try:
+            report(f"{name}/step", progress.step, progress.step)
+        except KeyboardInterrupt:  # whoever listens asks to stop: lose nothing
+            _save(program, progress, options.progress_path)
+            raise
         if time.perf_counter() - saved > options.checkpoint_interval_s:
-            progress.history = history
             _save(program, progress, options.progress_path)
             saved = time.perf_counter()
     if progress.best is not None:

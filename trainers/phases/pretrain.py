@@ -108,7 +108,17 @@ class PretrainProgram:
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        groups = self.sampler.groups(step)
+        totals = dict[str, Tensor]()
+        for groups, share in self.precision.parts(self.sampler.groups(step)):
+            values = {name: share * value for name, value in self._losses(groups).items()}
+            values["loss"].backward()
+            for name, value in values.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
+        clip_and_step(optimizer)
+        return totals
+
+    def _losses(self, groups: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Yield the weighted sum `loss` of a part of the batch, and what is in it."""
         clean = make_batch(self.corpus, groups, self.precision.device)
         is_changed = torch.zeros_like(clean.attention_mask)
         if self.config.detect_weight > 0:
@@ -136,9 +146,7 @@ class PretrainProgram:
             if self.teacher is not None:
                 values["state_loss"] = self._state_loss(self.teacher, states, batch)
                 loss = loss + self.config.distill_weight * values["state_loss"]
-        loss.backward()
-        clip_and_step(optimizer)
-        return {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+        return {"loss": loss, **values}
 
     def evaluate(self) -> float | None:
         """No held-out score; the last weights are kept."""

@@ -161,16 +161,22 @@ class PrimeProgram:
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        batch = make_batch(self.corpus, self.sampler.groups(step), self.precision.device)
+        total = torch.zeros((), device=self.precision.device)
+        for groups, share in self.precision.parts(self.sampler.groups(step)):
+            loss = share * self._loss(make_batch(self.corpus, groups, self.precision.device))
+            loss.backward()
+            total += loss.detach()
+        clip_and_step(optimizer)
+        return {"loss": total}
+
+    def _loss(self, batch: Batch) -> Tensor:
         with self.precision.autocast():
             states = self.model.encode(batch)[-1]
             loss = self._retrieval_loss(states, batch)
             if self.config.bag_weight > 0:
                 bag = bag_loss(self.model, self.head, states, batch, self.vocabulary)
                 loss = loss + self.config.bag_weight * bag
-        loss.backward()
-        clip_and_step(optimizer)
-        return {"loss": loss.detach()}
+        return loss
 
     def _retrieval_loss(self, states: Tensor, batch: Batch) -> Tensor:
         slots = self._draw_slots(batch)  # (B, K, T)

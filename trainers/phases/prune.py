@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -117,27 +118,32 @@ class PruneProgram:
         """See `Program.update`."""
         self.model.train()
         set_learning_rate(self.optimizers["model"], learning_rate(self.config, step))
-        generator = torch.Generator(self.precision.device).manual_seed(
-            self.seed * 1_000_003 + step
-        )
-        masks = self.gates.sample(generator)
-        loss = self._distillation(step, masks)
+        total = torch.zeros((), device=self.precision.device)
+        for groups, share in self.precision.parts(self.sampler.groups(step)):
+            loss = share * self._distillation(step, groups)
+            loss.backward()
+            total += loss.detach()
         expected = self.gates.expected_sparsity()
         target = target_sparsity(self.config, self.sparsity, self.start, step)
-        (loss + self.lagrangian(expected, target)).backward()
+        self.lagrangian(expected, target).backward()
         clip_and_step(self.optimizers["model"])
         for name in ("gates", "lagrangian"):
             self.optimizers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
         self.gates.clamp_()
-        return {"loss": loss.detach(), "sparsity": expected.detach()}
+        return {"loss": total, "sparsity": expected.detach()}
 
     def evaluate(self) -> float | None:
         """Weights and gates move together to the end of the schedule, so the last are kept."""
         return None
 
-    def _distillation(self, step: int, masks: Masks) -> Tensor:
-        groups = self.sampler.groups(step)
+    def _sample_masks(self, step: int) -> Masks:
+        """Draw the masks of an update: the same for all parts of its batch."""
+        generator = torch.Generator(self.precision.device)
+        return self.gates.sample(generator.manual_seed(self.seed * 1_000_003 + step))
+
+    def _distillation(self, step: int, groups: NDArray[np.int64]) -> Tensor:
+        masks = self._sample_masks(step)
         batch = make_batch(self.examples, groups, self.precision.device)
         with self.precision.autocast():
             with torch.no_grad():

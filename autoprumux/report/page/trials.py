@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from autoprumux.answers import MeasuredModel, measured_models
 from autoprumux.records import StudyRecord, TrialRecord
+from autoprumux.report.tables import disturbed_mark
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _measured(trial: TrialRecord, model: MeasuredModel | None) -> Sequence[Entry
         Entry(f"{100 * measurement.accuracy:.2f}", measurement.accuracy),
         loss,
         interval,
-        Entry(f"{speed.speedup:.2f}x", speed.speedup),
+        Entry(f"{speed.speedup:.2f}x{disturbed_mark(measurement)}", speed.speedup),
         Entry(f"{speed.speedup_q1:.2f} to {speed.speedup_q3:.2f}", speed.speedup_q3),
         Entry(f"{speed.throughput:.0f}", speed.throughput),
         Entry(f"{minutes:.1f}", minutes),

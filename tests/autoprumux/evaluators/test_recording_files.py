@@ -10,6 +10,7 @@ from autoprumux.errors import StorageError, UsageError
 from autoprumux.evaluators.recording import RecordedTrial, Recording, record_studies
 from autoprumux.evaluators.recording_files import load_recording, save_recording
 from autoprumux.records import (
+    FAILURE_CAUSES,
     Candidate,
     Failure,
     Measurement,
@@ -97,7 +98,7 @@ measurements = st.builds(
 )
 failures = st.builds(
     Failure,
-    cause=words,
+    cause=st.sampled_from(FAILURE_CAUSES),
     message=st.text(st.characters(codec="utf-8", exclude_characters="\r\0")),
     last_accuracy=st.none() | st.floats(0.0, 1.0),
 )

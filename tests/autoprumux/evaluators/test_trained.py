@@ -1,6 +1,6 @@
 """The bridge to the trainers; the one test outside `tests/trainers` that needs torch."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,9 @@ pytest.importorskip("torch")
 
 from autoprumux.errors import EvaluationError, InputError, TrialError
 from autoprumux.evaluators import trained
+from autoprumux.evaluators.base import Remedy
 from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_error, to_measurement
-from autoprumux.records import Candidate
+from autoprumux.records import FAILURE_CAUSES, Candidate
 from trainers import errors as trainer_errors
 from trainers.config import TrainerConfig
 from trainers.errors import SparsityError, TrainerError, TrainingError
@@ -22,6 +23,7 @@ from trainers.results import (
     ThroughputResult,
     TrainerResult,
 )
+from trainers.stages import TrainingContext
 
 
 def all_subclasses(kind):
@@ -80,6 +82,8 @@ def result():
             dtype="float32",
             device="cpu",
             num_threads=2,
+            baseline_spread=0.04,
+            is_clean=True,
         ),
         sparsity=0.601,
         structure=StructureResult(
@@ -107,6 +111,7 @@ def test_every_error_of_the_trainers_is_mapped(kind):
     if issubclass(kind, TrainingError):
         assert type(error) is TrialError
         assert error.cause == kind.cause
+        assert kind is TrainingError or kind.cause in FAILURE_CAUSES
     else:
         assert type(error) is InputError
         assert error.cause == INPUT_CAUSES[kind]  # none is missed
@@ -249,3 +254,19 @@ def test_cached_widths_are_those_of_the_study_s_seed(monkeypatch):
     monkeypatch.setattr(trained.pipeline.Trainer, "cached_widths", find)
 
     assert TrainedEvaluator(TrainerConfig(), Path("cache"), seed=5).cached_widths() == {1, 5}
+
+
+def test_remedy_changes_learning_rates_and_parts_and_loads_no_data_again(monkeypatch):
+    context = TrainingContext(TrainerConfig(), 0, Path("cache"), None, None, None)
+    monkeypatch.setattr(TrainingContext, "open", lambda *_, **__: context)
+    evaluator = TrainedEvaluator(TrainerConfig(num_parts=2), Path("cache"), seed=0)
+
+    other = evaluator.with_remedy(Remedy(text="both", num_parts=2, learning_rate_share=0.5))
+
+    before, after = evaluator.trainer.config, other.trainer.config
+    assert (before.num_parts, after.num_parts) == (2, 4)
+    assert after.finetune.learning_rate == before.finetune.learning_rate / 2
+    assert after.prune.learning_rate == before.prune.learning_rate / 2
+    assert replace(after.finetune, learning_rate=before.finetune.learning_rate) == before.finetune
+    assert other.trainer.context.config == after
+    assert other.trainer.context.splits is context.splits

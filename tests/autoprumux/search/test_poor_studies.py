@@ -74,7 +74,8 @@ def test_study_whose_trials_all_failed_but_the_baseline_answers_with_it(
     assert answer.closest is None
     assert [p.candidate for p in answer.predicted] == [BASELINE]
     assert outcome.num_trained == 9
-    assert outcome.stop_reason == "all 9 candidates are tried"
+    assert outcome.stop_reason.startswith("all 9 candidates are tried; all trials but")
+    assert f"8 of 8 with {cause}" in outcome.stop_reason
 
 
 def test_study_of_failures_alone_has_no_baseline(

@@ -1,13 +1,10 @@
 """A search killed at any point ends, when run again, with the rows of an undisturbed one."""
 
-import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -17,8 +14,6 @@ from sqlalchemy import text
 
 from autoprumux.config import StudyConfig
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
-from autoprumux.records import Candidate, Choice
-from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import StoredClaims
 from autoprumux.search.runner import run_study
 from autoprumux.search.sampler import PerformanceModelSampler
@@ -27,7 +22,7 @@ from autoprumux.storage.repository import Repository
 
 Config = Callable[..., StudyConfig]
 
-UNREPEATABLE = ("started_at", "finished_at")
+UNREPEATABLE = ("started_at", "finished_at", "num_attempts")
 """Columns of `prumux_trials` that no second run can equal."""
 
 
@@ -209,113 +204,6 @@ def test_keyboard_interrupt_leaves_the_trial_to_be_taken_up(
 # What follows plays other processes.
 
 
-@pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A live process that is not this one."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process
-    process.kill()
-    process.wait()
-
-
-def start_of(process: int) -> str:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-
-
-def leave_running(database: Database, config: StudyConfig, worker: list[Any]) -> Candidate:
-    """Let `worker` begin a trial of the study and claim its candidate."""
-    storage = database.optuna_storage()
-    study = optuna.load_study(study_name=config.name, storage=storage)
-    candidate = Candidate(5, 0.6)
-    proposal = Proposal(candidate, Choice(reason="by another process"))
-    trial = study.ask()
-    claims = StoredClaims(storage, config.name, Repository(database), has_hosts=True)
-    assert claims.take(trial.number, proposal)
-    trial_id = storage.get_trial_id_from_study_id_trial_number(
-        storage.get_study_id_from_name(config.name), trial.number
-    )
-    storage.set_trial_system_attr(trial_id, "autoprumux:worker", worker)
-    return candidate
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="start times are read from /proc")
-def test_trial_of_a_live_process_is_left_alone(
-    database: Database,
-    config: Config,
-    make_evaluator: Any,
-    listener: Any,
-    sleeper: subprocess.Popen[bytes],
-) -> None:
-    evaluator, settings = make_evaluator(), config(max_trials=50, stop_chance=0.0)
-    run_study(config(max_trials=1), database, evaluator, listener)
-    worker = [platform.node(), sleeper.pid, start_of(sleeper.pid)]
-    theirs = leave_running(database, settings, worker)
-
-    outcome = run_study(settings, database, evaluator, listener)
-
-    assert theirs not in evaluator.evaluated
-    assert outcome.stop_reason == "other processes work on the last candidates"
-    assert outcome.num_trained == 8
-
-
-def test_trial_of_a_dead_process_is_taken_up(
-    database: Database, config: Config, make_evaluator: Any, listener: Any
-) -> None:
-    evaluator = make_evaluator()
-    run_study(config(max_trials=1), database, evaluator, listener)
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    theirs = leave_running(database, config(), [platform.node(), process.pid, "1"])
-
-    run_study(config(max_trials=2), database, evaluator, listener)
-
-    assert evaluator.evaluated == [Candidate(1, 0.0), theirs]
-
-
-def test_process_that_reuses_the_number_of_a_dead_one_is_not_mistaken_for_it(
-    database: Database, config: Config, make_evaluator: Any, listener: Any
-) -> None:
-    evaluator = make_evaluator()
-    run_study(config(max_trials=1), database, evaluator, listener)
-    theirs = leave_running(database, config(), [platform.node(), os.getppid(), "1"])
-
-    run_study(config(max_trials=2), database, evaluator, listener)
-
-    assert theirs in evaluator.evaluated
-
-
-def test_trial_of_another_machine_is_taken_up_from_a_file_but_not_from_a_server(
-    database: Database, config: Config, make_evaluator: Any, listener: Any
-) -> None:
-    run_study(config(max_trials=1), database, make_evaluator(), listener)
-    leave_running(database, config(), ["elsewhere", 1, "1"])
-    storage, repository = database.optuna_storage(), Repository(database)
-
-    found = [
-        len(StoredClaims(storage, "qnli-small", repository, has_hosts=h).abandoned_trials())
-        for h in (False, True)
-    ]
-
-    assert found == [1, 0]
-
-
-def test_candidate_that_another_process_is_about_to_take_is_not_given_twice(
-    database: Database, config: Config, make_evaluator: Any, listener: Any
-) -> None:
-    """Two trials of killed processes noted the same candidate; only one may keep it."""
-    evaluator = make_evaluator()
-    run_study(config(max_trials=1), database, evaluator, listener)
-    dead = [platform.node(), 2**22 + 1, "1"]
-    theirs = leave_running(database, config(), dead)
-    with pytest.raises(AssertionError):
-        leave_running(database, config(), dead)
-
-    run_study(config(max_trials=3), database, evaluator, listener)
-
-    assert evaluator.evaluated.count(theirs) == 1
-    assert len(set(evaluator.evaluated)) == 3
-
-
 SCRIPT = """
 import sys, time
 from autoprumux.config import SearchConfig, StudyConfig
@@ -331,6 +219,7 @@ class SlowEvaluator(SyntheticEvaluator):
         return super().evaluate(*arguments)
 
 class Silent:
+    def announce(self, *_): pass
     def trial_started(self, *_): pass
     def progress(self, *_): pass
     def trial_finished(self, *_): pass

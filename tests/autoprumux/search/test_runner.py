@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from autoprumux.config import StudyConfig
 from autoprumux.errors import InputError, NoBaselineError, StorageError, StudyMismatchError
 from autoprumux.records import Candidate, Measurement
+from autoprumux.search.endings import MIN_TRIALS
 from autoprumux.search.objective import trial_seed
-from autoprumux.search.runner import MIN_TRIALS, SearchOutcome, run_study
+from autoprumux.search.runner import SearchOutcome, run_study
 from autoprumux.storage.database import Database
 from autoprumux.storage.repository import Repository
 

@@ -15,7 +15,7 @@ def save_all(repository: Repository, study: StudyRecord) -> None:
     repository.save_study(study)
     for trial in study.trials:
         seed = trial.measurement.seed if trial.measurement else 0
-        repository.claim(study.name, trial.candidate)
+        repository.claim(study.name, trial.candidate, trial.number)
         choice = trial.choice or Choice(reason="none")
         repository.save_start(study.name, trial.number, trial.candidate, seed, choice)
         if trial.measurement is not None:

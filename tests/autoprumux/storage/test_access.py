@@ -1,6 +1,8 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,29 @@ def test_a_study_read_directly_equals_the_one_that_was_stored(
     with stored_rows(storage_url) as (rows, place):
         assert read_study(rows, place, None, None) == demo_study
         assert place.endswith("autoprumux.db`")
+
+
+@pytest.mark.usefixtures("no_usual_way")
+@pytest.mark.parametrize("is_clean", [True, False, None])
+def test_a_mark_of_a_busy_machine_is_read_directly(
+    repository: Repository,
+    store: Callable[[Repository, StudyRecord], None],
+    storage_url: str,
+    demo_study: StudyRecord,
+    is_clean: bool | None,
+) -> None:
+    baseline = demo_study.trials[0]
+    assert baseline.measurement is not None
+    speed = replace(baseline.measurement.throughput, baseline_spread=0.21, is_clean=is_clean)
+    trial = replace(baseline, measurement=replace(baseline.measurement, throughput=speed))
+    store(repository, replace(demo_study, trials=(trial,)))
+
+    with stored_rows(storage_url) as (rows, place):
+        (found,) = read_study(rows, place, None, None).trials
+
+    assert found == trial
+    assert found.measurement is not None
+    assert found.measurement.throughput.is_clean is is_clean
 
 
 @pytest.mark.usefixtures("no_usual_way")

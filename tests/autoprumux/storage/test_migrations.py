@@ -1,4 +1,3 @@
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -6,15 +5,14 @@ import pytest
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-from autoprumux.errors import StorageError
+from autoprumux.errors import NewerSchemaError, StorageError
 from autoprumux.records import StudyRecord
 from autoprumux.storage import migrations
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.schema import METADATA
 
-FIRST_SCHEMA = Path(__file__).parents[2] / "golden" / "schema-1.sql"
-"""The demo study as the program of schema 1 stored it."""
+NEWEST = migrations.newest_version()
 
 
 def _add_column(operations: Operations) -> None:
@@ -34,7 +32,7 @@ def _fail(operations: Operations) -> None:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> dict[int, migrations.Migration]:
     """Migrations of a later program, to be filled by the test."""
-    later: dict[int, migrations.Migration] = {}
+    later: dict[int, migrations.Migration] = {NEWEST: lambda _: None}
     typed: Mapping[int, migrations.Migration] = later
     monkeypatch.setattr(migrations, "MIGRATIONS", typed)
     return later
@@ -47,7 +45,7 @@ def test_new_database_has_every_table_and_the_newest_version(database: Database)
 
     assert names == set(METADATA.tables)
     assert all(name.startswith("prumux_") for name in names)
-    assert version == migrations.newest_version() == 3
+    assert version == migrations.newest_version() == NEWEST
 
 
 def test_older_database_takes_every_step_in_order(
@@ -57,46 +55,14 @@ def test_older_database_takes_every_step_in_order(
     steps: dict[int, migrations.Migration],
 ) -> None:
     demo_database.close()
-    steps |= {5: _add_table, 4: _add_column}
+    steps |= {NEWEST + 2: _add_table, NEWEST + 1: _add_column}
 
     opened = open_database(storage_url)
 
     with opened.read() as connection:
-        assert migrations.stored_version(connection) == 5
+        assert migrations.stored_version(connection) == NEWEST + 2
         assert connection.execute(sa.text("SELECT note FROM prumux_claims")).scalar() == "none"
         assert connection.execute(sa.text("SELECT count(*) FROM prumux_later")).scalar() == 0
-    assert Repository(opened).load_study() == demo_study
-    opened.close()
-
-
-def described(database: Database) -> dict[str, object]:
-    """Yield columns, keys and foreign keys of every table, and the views."""
-    with database.read() as connection:
-        found = sa.inspect(connection)
-        return {
-            name: (
-                [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(name)],
-                found.get_pk_constraint(name)["constrained_columns"],
-                sorted(
-                    (key["constrained_columns"], key["referred_table"], key["referred_columns"])
-                    for key in found.get_foreign_keys(name)
-                ),
-            )
-            for name in sorted(METADATA.tables)
-        } | {"views": sorted(found.get_view_names())}
-
-
-def test_database_of_the_first_schema_is_brought_up_to_date(
-    tmp_path: Path, database: Database, demo_study: StudyRecord
-) -> None:
-    file = tmp_path / "first.db"
-    with sqlite3.connect(file) as connection:
-        connection.executescript(FIRST_SCHEMA.read_text(encoding="utf-8"))
-    connection.close()
-
-    opened = open_database(f"sqlite:///{file}")
-
-    assert described(opened) == described(database)
     assert Repository(opened).load_study() == demo_study
     opened.close()
 
@@ -110,9 +76,85 @@ def test_step_that_fails_leaves_the_database_as_it_was(
 ) -> None:
     demo_database.close()
     content = (tmp_path / "autoprumux.db").read_bytes()
-    steps |= {3: _add_column, 4: _fail}
+    steps |= {NEWEST + 1: _add_column, NEWEST + 2: _fail}
 
     with pytest.raises(StorageError, match="no such table: prumux_nowhere"):
+        open_database(storage_url)
+
+    assert (tmp_path / "autoprumux.db").read_bytes() == content
+    assert not list(tmp_path.glob("*.schema-*"))
+
+
+def test_file_is_copied_before_it_is_taken_further(
+    demo_database: Database,
+    demo_study: StudyRecord,
+    storage_url: str,
+    tmp_path: Path,
+    steps: dict[int, migrations.Migration],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    demo_database.close()
+    steps |= {NEWEST + 1: _add_column}
+
+    open_database(storage_url).close()
+    open_database(storage_url).close()
+    del steps[NEWEST + 1]
+    copies = list(tmp_path.glob("*.schema-*"))
+
+    assert [copy.name for copy in copies] == [f"autoprumux.db.schema-{NEWEST}"]
+    assert str(copies[0]) in caplog.text
+    copy = open_database(f"sqlite:///{copies[0]}")
+    assert Repository(copy).load_study() == demo_study
+    copy.close()
+
+
+def test_copy_of_another_file_is_not_overwritten(
+    demo_database: Database,
+    storage_url: str,
+    tmp_path: Path,
+    steps: dict[int, migrations.Migration],
+) -> None:
+    demo_database.close()
+    other = tmp_path / f"autoprumux.db.schema-{NEWEST}"
+    other.write_text("somebody's")
+    steps |= {NEWEST + 1: _add_column}
+
+    open_database(storage_url).close()
+
+    assert other.read_text() == "somebody's"
+    assert (tmp_path / f"autoprumux.db.schema-{NEWEST}-2").is_file()
+
+
+def test_file_that_cannot_be_copied_is_left_as_it_was(
+    demo_database: Database,
+    storage_url: str,
+    tmp_path: Path,
+    steps: dict[int, migrations.Migration],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    demo_database.close()
+    content = (tmp_path / "autoprumux.db").read_bytes()
+    steps |= {NEWEST + 1: _add_column}
+    monkeypatch.setattr(
+        "autoprumux.storage.database._free_name", lambda _: tmp_path / "nowhere" / "copy"
+    )
+
+    with pytest.raises(StorageError, match=r"no copy of it can be kept at .*nowhere"):
+        open_database(storage_url)
+
+    assert (tmp_path / "autoprumux.db").read_bytes() == content
+
+
+def test_older_program_refuses_in_a_sentence_and_changes_nothing(
+    demo_database: Database, storage_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo_database.close()
+    content = (tmp_path / "autoprumux.db").read_bytes()
+    monkeypatch.setattr(migrations, "MIGRATIONS", {})
+
+    with pytest.raises(
+        NewerSchemaError, match=rf"newer autoprumux \(schema {NEWEST}, .* knows 1\)"
+    ):
         open_database(storage_url)
 
     assert (tmp_path / "autoprumux.db").read_bytes() == content

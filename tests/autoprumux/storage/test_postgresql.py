@@ -50,8 +50,11 @@ def test_threads_that_race_for_candidates_share_them_without_duplicates(
     repository = Repository(server)
     repository.save_study(demo_study)
 
-    def claim_all(_: int) -> int:
-        return sum(repository.claim(demo_study.name, candidate) for candidate in GRID)
+    def claim_all(worker: int) -> int:
+        return sum(
+            repository.claim(demo_study.name, candidate, 1000 * worker + index)
+            for index, candidate in enumerate(GRID)
+        )
 
     with ThreadPoolExecutor(4) as pool:
         nums_claimed = list(pool.map(claim_all, range(4)))

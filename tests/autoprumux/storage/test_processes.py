@@ -27,10 +27,10 @@ study = StudyRecord(
     name="race", task="qnli", config={}, config_hash="", data_fingerprint="", seed=0, budgets=()
 )
 repository.save_study(study)
-grid = [Candidate(n, s / 10) for n in (1, 2, 5, 10) for s in range(10)]
+grid = [Candidate(n, s / 10) for n in (2, 3, 5, 10) for s in range(10)]
 mine = []
 for index, candidate in enumerate(grid):
-    if repository.claim("race", candidate):
+    if repository.claim("race", candidate, 1000 * worker + index):
         mine.append([candidate.num_instances, candidate.sparsity])
         repository.save_start("race", index, candidate, worker, Choice(reason="race"))
         repository.save_failure("race", index, Failure(cause="error", message=str(worker)))

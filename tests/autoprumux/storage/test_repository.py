@@ -337,7 +337,7 @@ def test_unknown_study_is_answered_with_what_is_there(
     with pytest.raises(UnknownStudyError, match="no study of task `mnli`; it holds `qnli-embed"):
         repository.load_study(task="mnli")
     with pytest.raises(UnknownStudyError, match="no study `a`; it holds `qnli-embedded`"):
-        repository.claim("a", CANDIDATE)
+        repository.claim("a", CANDIDATE, 0)
 
 
 def test_candidate_is_claimed_once_per_study(
@@ -346,7 +346,40 @@ def test_candidate_is_claimed_once_per_study(
     for name in ("a", "b"):
         repository.save_study(demo_study_record(name=name, trials=()))
 
-    answers = [repository.claim(name, CANDIDATE) for name in ("a", "a", "b")]
+    answers = [
+        repository.claim(name, CANDIDATE, number)
+        for name, number in (("a", 0), ("a", 1), ("a", 0), ("b", 1))
+    ]
 
-    assert answers == [True, False, True]
+    assert answers == [True, False, True, True]
     assert repository.list_claims("a") == [CANDIDATE]
+
+
+def test_no_more_candidates_are_claimed_than_the_limit(
+    repository: Repository, demo_study_record: Callable[..., StudyRecord]
+) -> None:
+    repository.save_study(demo_study_record(name="a", trials=()))
+    grid = [Candidate(1, 0.1 * k) for k in range(4)]
+
+    answers = [repository.claim("a", c, number, limit=2) for number, c in enumerate(grid)]
+
+    assert answers == [True, True, False, False]
+
+
+@pytest.mark.parametrize("is_repeatable", [False, True])
+def test_only_what_failed_and_may_be_repeated_is_claimed_again(
+    repository: Repository, demo_study_record: Callable[..., StudyRecord], is_repeatable: bool
+) -> None:
+    repository.save_study(demo_study_record(name="a", trials=()))
+    failed, running = Candidate(1, 0.0), Candidate(1, 0.6)
+    for number, candidate in enumerate((failed, running)):
+        assert repository.claim("a", candidate, number)
+        repository.save_start("a", number, candidate, 0, Choice(reason="first"))
+    repository.save_failure("a", 0, Failure(cause="nan", message="lost"))
+
+    answers = [
+        repository.claim("a", candidate, 7, is_repeatable=is_repeatable)
+        for candidate in (failed, running)
+    ]
+
+    assert answers == [is_repeatable, False]

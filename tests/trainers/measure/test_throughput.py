@@ -6,7 +6,8 @@ import torch
 
 from trainers.config import ThroughputConfig
 from trainers.errors import ShapeError
-from trainers.measure.throughput import full_batch, measure_throughput, time_interleaved
+from trainers.locks import file_lock
+from trainers.measure.throughput import LOCK_NAME, full_batch, measure_throughput, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -132,3 +133,70 @@ def test_a_length_beyond_the_position_table_is_refused(make_model, make_encoded)
             length=32,
             device=CPU,
         )
+
+
+@pytest.fixture
+def rounds(monkeypatch, tmp_path):
+    """Factory: let rounds of the clock have these spreads of the baseline; yields what is left."""
+
+    def make(*spreads):
+        left = [
+            np.array([[0.01 * (k + 1)] * 5, [0.02, 0.02, 0.02 * (1 + s), 0.02 * (1 + s), 0.02]])
+            for k, s in enumerate(spreads)
+        ]
+        monkeypatch.setattr(
+            "trainers.measure.throughput.time_interleaved", lambda *_, **__: left.pop(0)
+        )
+        monkeypatch.setattr("trainers.measure.throughput.PAUSE_S", 0)
+        monkeypatch.setattr("trainers.measure.throughput.LOCK_TIMEOUT_S", 0.1)
+        monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+        return left
+
+    return make
+
+
+@pytest.fixture
+def measure(make_model, make_encoded):
+    config = ThroughputConfig(batch_size=6, num_repeats=5)
+    models = make_model(5), make_model(1)
+    return lambda: measure_throughput(*models, make_encoded(), config, length=10, device=CPU)
+
+
+def test_calm_machine_is_measured_once(rounds, measure):
+    left = rounds(0.1, 0.0, 0.0)
+
+    result = measure()
+
+    assert len(left) == 2
+    assert result.is_clean
+    assert result.baseline_spread == pytest.approx(0.1)
+
+
+def test_busy_machine_is_measured_again_until_it_is_calm(rounds, measure):
+    left = rounds(0.5, 0.05, 0.0)
+
+    result = measure()
+
+    assert len(left) == 1
+    assert result.is_clean
+    assert result.throughput == pytest.approx(30 / 0.02)  # of the second round
+
+
+def test_the_calmest_round_of_a_busy_machine_is_kept_and_marked(rounds, measure):
+    rounds(0.5, 0.3, 0.4)
+
+    result = measure()
+
+    assert not result.is_clean
+    assert result.baseline_spread == pytest.approx(0.3)
+    assert result.throughput == pytest.approx(30 / 0.02)
+
+
+def test_a_measurement_beside_another_is_marked(rounds, measure, tmp_path):
+    rounds(0.0)
+
+    with file_lock(tmp_path / LOCK_NAME):
+        result = measure()
+
+    assert result.baseline_spread == 0
+    assert not result.is_clean

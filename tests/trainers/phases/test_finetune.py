@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -179,3 +181,26 @@ def test_training_learns_an_easy_task(make_program):
     losses = [float(program.update(step)["loss"]) for step in range(60)]
 
     assert np.mean(losses[-5:]) < 0.3 < np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("num_parts", [2, 3])
+def test_a_batch_in_parts_yields_the_gradients_of_the_whole(make_program, num_parts, monkeypatch):
+    gradients = []
+
+    def keep(optimizer):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients.append([None if p.grad is None else p.grad.clone() for p in parameters])
+
+    monkeypatch.setattr("trainers.phases.finetune.clip_and_step", keep)
+    whole, parted = make_program(2), make_program(2)
+    for program in (whole, parted):
+        for module in program.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    parted.precision = replace(CPU, num_parts=num_parts)
+
+    losses = [program.update(0)["loss"] for program in (whole, parted)]
+
+    torch.testing.assert_close(losses[0], losses[1])
+    for one, many in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, many, atol=1e-6, rtol=1e-4)

@@ -186,6 +186,26 @@ def scores_in(events):
     return [event for event in events if event[0] == "phase/held_out_accuracy"]
 
 
+def test_a_phase_that_is_asked_to_stop_loses_no_update(make_options):
+    def stop(name, value, step):
+        if name == "phase/step" and step == 4:
+            raise KeyboardInterrupt
+
+    stopped, undisturbed, resumed = ScriptedProgram(), ScriptedProgram(), ScriptedProgram()
+    run_phase("phase", undisturbed, make_options(num_updates=6), ignore)
+    make_options(num_updates=6).progress_path.unlink(missing_ok=True)
+    seen = []
+
+    with pytest.raises(KeyboardInterrupt):
+        run_phase("phase", stopped, make_options(num_updates=6, interval_s=1e9), stop)
+    run_phase("phase", resumed, make_options(num_updates=6), lambda *event: seen.append(event))
+
+    assert seen[0] == ("phase/total", 6, 4)
+    assert [step for name, _, step in seen if name == "phase/step"] == [5, 6]
+    for name, tensor in everything(undisturbed).items():
+        assert torch.equal(everything(resumed)[name], tensor)
+
+
 def test_the_time_of_earlier_processes_is_counted(make_options):
     def kill(name, value, step):
         if name == "phase/step" and step == 4:
