@@ -7,10 +7,10 @@ the budgets which were declared then. Readers of this storage get that of the pr
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprumux.records import Candidate
+from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.trials import (
     CONSTRAINTS,
     MEETS_BUDGET,
@@ -20,7 +20,7 @@ from autoprumux.storage.trials import (
 )
 
 
-class FeasibilityStorage(RDBStorage):
+class FeasibilityStorage(ClosingStorage):
     """Optuna's storage with the constraints of the budgets that `budgets_of` tells by study."""
 
     def __init__(

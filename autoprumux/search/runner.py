@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,8 +122,7 @@ def run_study(
                 f"study {config.name} goes on: {num_trained(stored)} trained trials are stored"
             )
         book, worker = AttemptBook(database, config.name), new_worker()
-        with at_work(book, worker):
-            storage = database.optuna_storage()
+        with at_work(book, worker), closing(database.optuna_storage()) as storage:
             search = _assemble(
                 config,
                 record,
@@ -135,8 +134,8 @@ def run_study(
                 open_artifacts(artifacts, database, storage),
             )
             stop_reason = search.run()
-        _logger.info("search of %s ended: %s", config.name, stop_reason)
-        return search.outcome(stop_reason)
+            _logger.info("search of %s ended: %s", config.name, stop_reason)
+            return search.outcome(stop_reason)
 
 
 @dataclass(kw_only=True)

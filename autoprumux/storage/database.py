@@ -22,7 +22,7 @@ from autoprumux.storage.faults import is_locked, storage_errors
 from autoprumux.storage.migrations import is_current, migrate, outdated_version, stored_version
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from autoprumux.storage.optuna_storage import ClosingStorage
 
 _logger = logging.getLogger(__name__)
 
@@ -75,11 +75,13 @@ class Database:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
                 yield connection
 
-    def optuna_storage(self, make: "Callable[..., RDBStorage] | None" = None) -> "RDBStorage":
+    def optuna_storage(
+        self, make: "Callable[..., ClosingStorage] | None" = None
+    ) -> "ClosingStorage":
         """Open Optuna's storage on the same database; its tables are made if they are not there.
 
         Args:
-            make: Makes it from what `RDBStorage` takes; None means `RDBStorage` itself.
+            make: Makes it from what `RDBStorage` takes; None means `ClosingStorage` itself.
 
         Raises:
             StorageError: If Optuna cannot use the database.
@@ -111,13 +113,15 @@ class Database:
                 connection.close()
         self.engine.dispose()
 
-    def _make_optuna_storage(self, make: "Callable[..., RDBStorage] | None") -> "RDBStorage":
-        from optuna.storages import RDBStorage
+    def _make_optuna_storage(
+        self, make: "Callable[..., ClosingStorage] | None"
+    ) -> "ClosingStorage":
+        from autoprumux.storage.optuna_storage import ClosingStorage
 
         url = self.engine.url.render_as_string(hide_password=False)
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
         options = _engine_options(self.engine.url)
-        return (make or RDBStorage)(escaped, engine_kwargs=options)
+        return (make or ClosingStorage)(escaped, engine_kwargs=options)
 
     def _errors_in_sentences(self) -> AbstractContextManager[None]:
         return storage_errors(self.place, _secrets(self.engine.url))
