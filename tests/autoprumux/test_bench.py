@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from small_encoders import ENCODER
 from typer.testing import CliRunner
 
 import autoprumux
@@ -13,7 +14,6 @@ from autoprumux.records import (
     Candidate,
     Choice,
     DeviceProfile,
-    EncoderFacts,
     EncoderShape,
     ShapeTiming,
     Throughput,
@@ -23,17 +23,6 @@ from autoprumux.storage.repository import Repository
 from autoprumux.surrogates.structure_latency import MAX_TIMINGS, StructureLatency
 
 STORAGE = "sqlite:///study.db"
-ENCODER = EncoderFacts(
-    head_size=32,
-    num_layers=4,
-    dense_hidden_size=128,
-    dense_num_heads=4,
-    dense_feedforward_size=512,
-    num_demux_layers=2,
-    multiplexer="gaussian_hadamard",
-    embed_mode="single_pass",
-    demultiplexer="rsa",
-)
 LAW = StructureLatency(ENCODER, 32, (0.78, 0.1, 0.2, 0.02, 0.02, 0.03), 0.05)
 
 

@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from small_encoders import ENCODER
 
 from autoprumux.answers import answer_budgets
 from autoprumux.errors import NoBaselineError, UsageError
@@ -10,7 +11,6 @@ from autoprumux.records import (
     Calibration,
     Candidate,
     DeviceProfile,
-    EncoderFacts,
     StudyRecord,
     Throughput,
 )
@@ -24,17 +24,6 @@ PROFILE = DeviceProfile(
     batch_size=8,
     length=64,
     num_threads=4,
-)
-ENCODER = EncoderFacts(
-    head_size=32,
-    num_layers=4,
-    dense_hidden_size=128,
-    dense_num_heads=4,
-    dense_feedforward_size=512,
-    num_demux_layers=2,
-    multiplexer="gaussian_hadamard",
-    embed_mode="single_pass",
-    demultiplexer="rsa",
 )
 CALIBRATION = Calibration(
     profile="server",

@@ -12,7 +12,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from dataclasses import replace
+
 import torch
+from small_encoders import SMALL
 from typer.testing import CliRunner
 
 import autoprumux.cli.predict as command
@@ -21,25 +24,10 @@ from autoprumux.cli.main import app
 from autoprumux.errors import PredictionError, UsageError
 from trainers.models.checkpoints import save_model
 from trainers.models.muxed_bert import MuxedBert
-from trainers.models.shape import MuxedBertShape
 from trainers.models.sources import load_tokenizer
 from trainers.serving import predict as serving
 
-SHAPE = MuxedBertShape(
-    vocab_size=1000,
-    hidden_size=16,
-    dense_hidden_size=16,
-    head_size=8,
-    head_counts=(2,),
-    feedforward_sizes=(32,),
-    dense_num_heads=2,
-    dense_feedforward_size=32,
-    max_positions=16,
-    num_instances=5,
-    labels=("bad", "good"),
-    dropout=0.0,
-    embed_mode="single_pass",
-)
+SHAPE = replace(SMALL, max_positions=16, num_instances=5, dropout=0.0, embed_mode="single_pass")
 
 
 @pytest.fixture(autouse=True)

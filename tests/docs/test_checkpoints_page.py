@@ -1,10 +1,12 @@
 """The examples of docs/checkpoints.md, run on tiny models with the names that the page uses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_encoders import SMALL
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -16,7 +18,6 @@ from transformers.utils import logging
 
 from trainers.models.checkpoints import load_model, save_model
 from trainers.models.muxed_bert import MuxedBert
-from trainers.models.shape import MuxedBertShape
 from trainers.special_tokens import BERT_TOKENS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
@@ -54,19 +55,7 @@ def make_tokenizer() -> Tokenizer:
 
 
 def test_the_example_for_transformers_classifies_each_text(capsys):
-    shape = MuxedBertShape(
-        vocab_size=50,
-        hidden_size=16,
-        dense_hidden_size=16,
-        head_size=8,
-        head_counts=(2,),
-        feedforward_sizes=(32,),
-        dense_num_heads=2,
-        dense_feedforward_size=32,
-        max_positions=32,
-        num_instances=2,
-        labels=("bad", "good"),
-    )
+    shape = replace(SMALL, vocab_size=50)
     save_model(MuxedBert(shape), Path("model"), make_tokenizer())
 
     run("transformers")

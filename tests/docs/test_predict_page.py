@@ -1,32 +1,20 @@
 """The example of docs/predict.md, run on a tiny model with the names that the page uses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from small_encoders import SMALL
 
 from autoprumux.report.labels import make_writer
 from trainers.models.checkpoints import save_model
 from trainers.models.muxed_bert import MuxedBert
-from trainers.models.shape import MuxedBertShape
 from trainers.models.sources import load_tokenizer
 from trainers.serving import predict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
-SHAPE = MuxedBertShape(
-    vocab_size=1000,
-    hidden_size=16,
-    dense_hidden_size=16,
-    head_size=8,
-    head_counts=(2,),
-    feedforward_sizes=(32,),
-    dense_num_heads=2,
-    dense_feedforward_size=32,
-    max_positions=32,
-    num_instances=2,
-    labels=("bad", "good"),
-    embed_mode="single_pass",
-)
+SHAPE = replace(SMALL, embed_mode="single_pass")
 
 
 def test_the_example_for_python_labels_every_text(tmp_path, monkeypatch, capsys):

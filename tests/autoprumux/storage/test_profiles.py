@@ -2,12 +2,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from small_encoders import ENCODER
 
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.records import (
     Calibration,
     DeviceProfile,
-    EncoderFacts,
     EncoderShape,
     ShapeTiming,
     StudyRecord,
@@ -41,17 +41,7 @@ TIMING = ShapeTiming(
 )
 CALIBRATION = Calibration(
     profile="laptop",
-    encoder=EncoderFacts(
-        head_size=32,
-        num_layers=2,
-        dense_hidden_size=128,
-        dense_num_heads=4,
-        dense_feedforward_size=512,
-        num_demux_layers=2,
-        multiplexer="gaussian_hadamard",
-        embed_mode="single_pass",
-        demultiplexer="rsa",
-    ),
+    encoder=replace(ENCODER, num_layers=2),
     coefficients=(0.5, 0.25),
     log_std=0.05,
     baseline_throughput=2100.0,

@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_encoders import ENCODER
 
 from autoprumux.errors import UsageError
-from autoprumux.records import EncoderFacts, EncoderShape, ShapeTiming
+from autoprumux.records import EncoderShape, ShapeTiming
 from autoprumux.surrogates.calibration_shapes import calibration_shapes
 from autoprumux.surrogates.structure_latency import (
     MAX_TIMINGS,
@@ -14,17 +15,6 @@ from autoprumux.surrogates.structure_latency import (
     sparsity_of,
 )
 
-ENCODER = EncoderFacts(
-    head_size=32,
-    num_layers=4,
-    dense_hidden_size=128,
-    dense_num_heads=4,
-    dense_feedforward_size=512,
-    num_demux_layers=2,
-    multiplexer="gaussian_hadamard",
-    embed_mode="single_pass",
-    demultiplexer="rsa",
-)
 LENGTH = 32
 WIDTHS = (1, 2, 5, 10)
 # Of a device: products, ragged, passes, calls, mixing, unmixing.
