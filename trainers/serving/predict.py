@@ -5,7 +5,7 @@
     for prediction in predictor.stream(rows): ...
 
 Rows are read a window at a time. Within a window sequences of similar length share groups and
-batches; while the model runs on one window, a thread tokenises the next. See docs/predict.md.
+batches; on CUDA a thread tokenises the next window meanwhile. See docs/predict.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -154,15 +154,19 @@ class Predictor:
                 text, or has another number of texts than the model needs, yields an `error`.
             tally: Grows with every window.
         """
+        if self.device == "cpu":  # a thread would take a core from the model
+            for window in self._windows(rows):
+                yield from self._finish(window, self._prepare(window), tally)
+            return
         waiting: tuple[_Window, Future[list[GroupBatch]]] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
             for window in self._windows(rows):
                 prepared = pool.submit(self._prepare, window)
                 if waiting is not None:
-                    yield from self._finish(*waiting, tally)
+                    yield from self._finish(waiting[0], waiting[1].result(), tally)
                 waiting = window, prepared
             if waiting is not None:
-                yield from self._finish(*waiting, tally)
+                yield from self._finish(waiting[0], waiting[1].result(), tally)
 
     def _windows(self, rows: Iterable[Row]) -> Iterator["_Window"]:
         window, size = _Window(1), 0
@@ -199,10 +203,9 @@ class Predictor:
         return make_batches(tokens, self.grouping)
 
     def _finish(
-        self, window: "_Window", prepared: "Future[list[GroupBatch]]", tally: Tally | None
+        self, window: "_Window", batches: "list[GroupBatch]", tally: Tally | None
     ) -> Iterator[Prediction]:
-        batches, num_texts = prepared.result(), len(window.texts)
-        logits = run_batches(self.backend.run, batches, num_texts, len(self.labels))
+        logits = run_batches(self.backend.run, batches, len(window.texts), len(self.labels))
         if tally is not None:
             tally.add(batches)
         answers = enumerate(_softmax(logits))
