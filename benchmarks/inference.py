@@ -30,7 +30,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import time_interleaved
 from trainers.models import folding
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.batch import Batch
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.operations import multiply_adds
 from trainers.models.shape import MuxedBertShape
 

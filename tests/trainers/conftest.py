@@ -24,9 +24,10 @@ from trainers.config import (
 )
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import save_model
 from trainers.models.masks import Gates, Masks, open_masks
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 from trainers.pipeline import train_and_measure
 from trainers.pretraining import train_tokenizer

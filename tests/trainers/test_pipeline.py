@@ -14,8 +14,8 @@ from trainers.errors import (
     SparsityError,
 )
 from trainers.measure.accuracy import predict
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import load_model
-from trainers.models.muxed_bert import Batch
 from trainers.models.sources import load_tokenizer
 
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from trainers.config import PhaseConfig
 from trainers.data.encoding import Encoded
-from trainers.models.muxed_bert import Batch
+from trainers.models.batch import Batch
 
 
 def make_batch(encoded: Encoded, groups: NDArray[np.int64], device: torch.device) -> Batch:

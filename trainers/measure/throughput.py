@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from trainers.config import ThroughputConfig
 from trainers.data.encoding import Encoded
 from trainers.locks import file_lock
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.batch import Batch
+from trainers.models.muxed_bert import MuxedBert
 from trainers.results import ThroughputResult
 
 LOCK_NAME = "autoprumux-throughput.lock"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from trainers.data.encoding import Encoded
 from trainers.errors import ConfigError
 from trainers.measure.throughput import time_interleaved
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.batch import Batch
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 
 NUM_EXAMPLES = 512

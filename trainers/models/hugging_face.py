@@ -22,8 +22,9 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from trainers.errors import ShapeError
+from trainers.models.batch import Batch
 from trainers.models.mux import gaussian_keys
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 
 MODEL_TYPE = "muxed_bert"

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from trainers.config import PrimeConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
+from trainers.models.batch import Batch
 from trainers.models.heads import TokenHead
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.muxed_bert import MuxedBert
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import WEIGHTS_FILE, first_line, load_weights, read_tensors
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.muxed_bert import MuxedBert
 from trainers.serving.directories import ModelDirectory
 from trainers.stages import resolve_device
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from trainers.config import TrainerConfig
 from trainers.errors import DiskError, ExportError
 from trainers.measure.throughput import full_batch, time_interleaved
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.batch import Batch
+from trainers.models.muxed_bert import MuxedBert
 from trainers.results import OnnxResult
 from trainers.serving.sample import Sample
 

@@ -17,7 +17,7 @@ from trainers.data.encoding import Encoded, encode
 from trainers.data.load import load_splits
 from trainers.data.tasks import Task
 from trainers.errors import ConfigError, DataError
-from trainers.models.muxed_bert import Batch
+from trainers.models.batch import Batch
 
 NUM_ROWS = 256
 """Sequences of a sample; some more, so that all groups are full, some fewer if there are fewer."""

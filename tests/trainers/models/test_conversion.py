@@ -6,8 +6,8 @@ import transformers
 
 from trainers.config import ModelConfig
 from trainers.errors import CheckpointError
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import save_tensors
-from trainers.models.muxed_bert import Batch
 from trainers.models.sources import load_source, load_stored
 
 SIZES = {

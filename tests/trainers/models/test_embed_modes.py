@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from trainers.models.muxed_bert import Batch, Embeddings
+from trainers.models.batch import Batch
+from trainers.models.embeddings import Embeddings
 
 
 @pytest.mark.parametrize(("embed_mode", "is_bert"), [("single_pass", True), ("two_pass", False)])

@@ -12,10 +12,11 @@ from transformers.utils import logging
 
 from trainers.data.encoding import encode
 from trainers.errors import CheckpointError, ShapeError
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import load_model, read_tensors, save_model, save_tensors
 from trainers.models.compaction import compact
 from trainers.models.hugging_face import MuxedBertConfig, MuxedBertForSequenceClassification
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.muxed_bert import MuxedBert
 
 LABELS = ("no", "perhaps", "yes")
 

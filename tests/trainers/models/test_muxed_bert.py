@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.errors import ShapeError
-from trainers.models import muxed_bert
-from trainers.models.muxed_bert import Batch
+from trainers.models import embeddings, muxed_bert
+from trainers.models.batch import Batch
 
 
 def with_padding_columns(batch, num_columns):
@@ -146,7 +146,7 @@ def test_the_folded_table_of_inference_equals_the_path_of_training(
 
 
 def test_a_table_too_large_to_fold_is_never_built(make_model, make_groups, monkeypatch):
-    monkeypatch.setattr(muxed_bert, "LARGEST_FOLDED_TABLE", 2 * 100 * 32 - 1)
+    monkeypatch.setattr(embeddings, "LARGEST_FOLDED_TABLE", 2 * 100 * 32 - 1)
     model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
 
     with torch.no_grad():

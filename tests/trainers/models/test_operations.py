@@ -5,7 +5,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.models.muxed_bert import Batch, MuxedBert
+from trainers.models.batch import Batch
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.operations import multiply_adds
 from trainers.models.shape import MuxedBertShape
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from trainers.config import ModelConfig
 from trainers.errors import CheckpointError
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import load_model, save_model, save_tensors
-from trainers.models.muxed_bert import Batch
 from trainers.models.sources import load_source, load_stored
 
 SIZES = {

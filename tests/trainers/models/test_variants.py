@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.config import ModelConfig
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import load_model, save_model
 from trainers.models.compaction import compact
 from trainers.models.masks import masks_to, open_masks, weight_count
-from trainers.models.muxed_bert import Batch
 from trainers.models.sources import load_source
 from trainers.models.widening import widen, with_multiplexing
 from trainers.phases.losses import task_loss
