@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,9 @@ from trainers.stages import with_labels
 
 ROOT = str(Path(__file__).parents[3])
 STORAGE = "sqlite:///study.db"
+BY_CTRL_C = (130, -signal.SIGINT)
+"""A shell shows 130 for both. Python started with `-m` ends by the signal itself, although the
+program caught it, where the signal met a class being made from text (dataclasses, in imports)."""
 FILES = {
     "README.md",
     "config.json",
@@ -154,13 +156,14 @@ def test_ctrl_c_leaves_a_sentence_and_nothing_else(stored, folder):
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
     ) as process:
-        while not list(folder.glob(".model.*")):
-            assert process.poll() is None
-            time.sleep(0.005)
+        assert process.stderr is not None
+        while "comparing" not in process.stderr.readline():  # earlier it may still import torch,
+            assert process.poll() is None  # where a weak reference's callback may eat the signal
+        assert list(folder.glob(".model.*"))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
 
-    assert process.returncode == 130
+    assert process.returncode in BY_CTRL_C, said
     assert "Stopped. Nothing is in model; the same command starts anew." in said
     assert "Traceback" not in said
     assert [path.name for path in folder.iterdir() if "model" in path.name] == []
