@@ -25,6 +25,7 @@ from inference import SIZES, dense_shape
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -230,6 +231,7 @@ def _run_trainer(
             for row in range(len(examples))
         ]
         trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[interleave])
+        trainer.remove_callback(PrinterCallback)  # its line would stand in the table
         trainer.train()
 
 
