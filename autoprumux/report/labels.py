@@ -95,8 +95,17 @@ def _open_stdout(is_held_back: bool) -> Iterator[IO[str]]:
 def _write_tsv(file: IO[str], labels: Sequence[str]) -> Write:
     file.write("\t".join(map(_on_one_line, _header(labels))) + "\n")
 
+    names: dict[str, str] = {}  # labels as they are written
+
     def write(prediction: Prediction) -> None:
-        file.write("\t".join(map(_on_one_line, _cells(prediction, len(labels)))) + "\n")
+        row, _, label, probability, probabilities, *_ = prediction
+        if label is None or probability is None:
+            file.write("\t".join(map(_on_one_line, _cells(prediction, len(labels)))) + "\n")
+            return
+        if label not in names:
+            names[label] = _on_one_line(label)
+        each = "".join([f"\t{p:.6f}" for p in probabilities[: len(labels)]])
+        file.write(f"{row}\t{names[label]}\t{probability:.6f}{each}\t\n")
 
     return write
 

@@ -1,43 +1,37 @@
-"""Texts to lists of token ids at the speed that serving needs, without padding.
+"""Texts to token ids at the speed that serving needs, without padding.
 
 BERT's tokenizers part texts at spaces first, so no token depends on another word. `WordEncoder`
 passes each distinct word through the tokenizer once and remembers its ids, which takes a fraction
 of the time; every other tokenizer is called for every text. Both yield the same ids as `encode` of
 `trainers.data.encoding`.
+
+K tokens in all; a segment is what one text becomes.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from trainers.data.token_tables import NO_TOKENS, TokenTable, flatten, lengths_of, starts_of
 from trainers.errors import CheckpointError, ConfigError
 from trainers.special_tokens import special_tokens, token_ids
 
 LARGEST_MEMO = 200_000
 """Remembered words (some 30 MB); more than that, and all are forgotten."""
 CHUNK_CHARACTERS = 1_000_000
-"""Text that the tokenizer gets in one call: it keeps some 100 bytes for each token until then."""
-
-
-@dataclass(frozen=True)
-class TokenLists:
-    """Token ids of sequences, specials included, not padded."""
-
-    ids: list[list[int]]
-    types: list[list[int]]
-    """Segment of every token."""
-    cut: frozenset[int]
-    """Places of the sequences that were longer than the limit and lost their end."""
+"""Text that is tokenised at a time: each of its tokens takes some 100 bytes until then."""
 
 
 class TextEncoder(Protocol):
     """Tokenises single texts or pairs, longest segment cut first."""
 
-    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenLists:
+    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenTable:
         """Yield the tokens of each text or pair, in order."""
 
 
@@ -80,18 +74,22 @@ class LibraryEncoder:
         tokenizer.enable_truncation(max_length, strategy="longest_first")
         self.tokenizer, self.max_length = tokenizer, max_length
 
-    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenLists:
+    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenTable:
         """See `TextEncoder`."""
-        found = TokenLists([], [], frozenset())
-        cut = []
-        for chunk in _chunks(texts):
-            inputs = [text if len(text) == 2 else text[0] for text in chunk]
-            for encoding in self.tokenizer.encode_batch_fast(inputs):
-                if len(encoding.ids) == self.max_length and encoding.overflowing:
-                    cut.append(len(found.ids))
-                found.ids.append(encoding.ids)
-                found.types.append(encoding.type_ids)
-        return TokenLists(found.ids, found.types, frozenset(cut))
+        return TokenTable.join([self._encode(chunk) for chunk in _chunks(texts)])
+
+    def _encode(self, texts: Sequence[tuple[str, ...]]) -> TokenTable:
+        inputs = [text if len(text) == 2 else text[0] for text in texts]
+        encodings = self.tokenizer.encode_batch_fast(inputs)
+        ids = [encoding.ids for encoding in encodings]
+        lengths = lengths_of(ids)
+        full = np.flatnonzero(lengths == self.max_length).tolist()
+        return TokenTable(
+            flatten(ids, lengths),
+            flatten([encoding.type_ids for encoding in encodings], lengths),
+            lengths,
+            frozenset(place for place in full if encodings[place].overflowing),
+        )
 
 
 class WordEncoder:
@@ -103,39 +101,119 @@ class WordEncoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
-        self.tokenizer, self.max_length = tokenizer, max_length
+        self.max_length = max_length
         self._frames = {
             1: _Frame.read(tokenizer.encode("a"), 1),
             2: _Frame.read(tokenizer.encode("a", "a"), 2),
         }
-        self._memo: dict[str, list[int]] = {}
+        counts = (0, *(frame.num_special for frame in self._frames.values()))
+        self._num_special = np.array(counts)
+        """By the number of texts."""
+        self._memo = _WordMemo(tokenizer)
 
-    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenLists:
+    def __call__(self, texts: Sequence[tuple[str, ...]]) -> TokenTable:
         """See `TextEncoder`."""
-        if len(self._memo) > LARGEST_MEMO:
+        if len(self._memo.numbers) > LARGEST_MEMO:
             self._memo.clear()
-        words = [text.split(" ") for text in chain.from_iterable(texts)]
-        self._learn(words)
-        look_up, parts = self._memo.__getitem__, iter(words)
-        ids, types, cut = [], [], []
-        for place, text in enumerate(texts):
-            frame = self._frames[len(text)]
-            segments = [list(chain.from_iterable(map(look_up, next(parts)))) for _ in text]
-            room = self.max_length - frame.num_special
-            if sum(map(len, segments)) > room:
-                cut.append(place)
-                sizes = _longest_first([len(segment) for segment in segments], room)
-                segments = [s[:size] for s, size in zip(segments, sizes, strict=True)]
-            ids.append(frame.join(segments))
-            types.append(frame.types(segments))
-        return TokenLists(ids, types, frozenset(cut))
+        return TokenTable.join([self._encode(chunk) for chunk in _chunks(texts)])
 
-    def _learn(self, words: list[list[str]]) -> None:
-        new = sorted(set(chain.from_iterable(words)).difference(self._memo))
-        for chunk in _chunks([(word,) for word in new]):
+    def _encode(self, texts: Sequence[tuple[str, ...]]) -> TokenTable:
+        words = [text.split(" ") for text in chain.from_iterable(texts)]
+        num_words = lengths_of(words)
+        starts, sizes = self._memo.find(chain.from_iterable(words), int(num_words.sum()))
+        lengths = np.add.reduceat(sizes, starts_of(num_words))  # of the segments, before the cut
+        num_texts = lengths_of(texts)
+        kept, cut = self._cut(lengths, num_texts)
+        table, first, kinds = self._frame(kept, num_texts, cut)
+        places = np.repeat(first - starts_of(lengths), lengths) + np.arange(lengths.sum())  # (K,)
+        types = np.repeat(kinds, lengths)
+        tokens = self._memo.tokens[
+            np.repeat(starts - starts_of(sizes), sizes) + np.arange(len(types))
+        ]
+        if cut:
+            is_kept = places < np.repeat(first + kept, lengths)
+            places, types, tokens = places[is_kept], types[is_kept], tokens[is_kept]
+        table.ids[places], table.types[places] = tokens, types
+        return table
+
+    def _cut(
+        self, lengths: NDArray[np.int64], num_texts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], frozenset[int]]:
+        """Yield how many tokens of each segment stay, and the places of the cut sequences."""
+        first = starts_of(num_texts)
+        room = self.max_length - self._num_special[num_texts]
+        cut = np.flatnonzero(np.add.reduceat(lengths, first) > room).tolist()
+        kept = lengths.copy()
+        for place in cut:
+            span = slice(first[place], first[place] + num_texts[place])
+            kept[span] = _longest_first(lengths[span].tolist(), int(room[place]))
+        return kept, frozenset(cut)
+
+    def _frame(
+        self, kept: NDArray[np.int64], num_texts: NDArray[np.int64], cut: frozenset[int]
+    ) -> tuple[TokenTable, NDArray[np.int64], NDArray[np.int32]]:
+        """Yield a table with the special tokens alone, and start and type of every segment."""
+        first_segment = starts_of(num_texts)
+        lengths = np.add.reduceat(kept, first_segment) + self._num_special[num_texts]
+        ids, types = np.zeros((2, lengths.sum()), np.int32)
+        table = TokenTable(ids, types, lengths, cut)
+        starts, kinds = np.zeros_like(kept), np.zeros(len(kept), np.int32)
+        for count, frame in self._frames.items():
+            rows = np.flatnonzero(num_texts == count)
+            place = table.starts[rows]
+            for segment in range(count + 1):
+                for token, kind in zip(
+                    frame.specials[segment], frame.special_types[segment], strict=True
+                ):
+                    table.ids[place], table.types[place] = token, kind
+                    place = place + 1
+                if segment < count:
+                    index = first_segment[rows] + segment
+                    starts[index], kinds[index] = place, frame.segment_types[segment]
+                    place = place + kept[index]
+        return table, starts, kinds
+
+
+class _WordMemo:
+    """Token ids of the words met so far."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.clear()
+
+    def clear(self) -> None:
+        self.numbers = _Numbers()
+        self.tokens = NO_TOKENS
+        """Of all words, in the order of their numbers."""
+        self._sizes = np.zeros(0, np.int64)
+
+    def find(
+        self, words: Iterable[str], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Yield where in `tokens` those of each word start, and how many they are."""
+        numbers = np.fromiter(map(self.numbers.__getitem__, words), np.int64, count)
+        num_new = len(self.numbers) - len(self._sizes)
+        if num_new:
+            self._learn(list(islice(reversed(self.numbers), num_new))[::-1])
+        return starts_of(self._sizes)[numbers], self._sizes[numbers]
+
+    def _learn(self, words: list[str]) -> None:
+        tokens, sizes = [self.tokens], [self._sizes]
+        for chunk in _chunks([(word,) for word in words]):
             spelt = [word for (word,) in chunk]
             encodings = self.tokenizer.encode_batch_fast(spelt, add_special_tokens=False)
-            self._memo.update(zip(spelt, (e.ids for e in encodings), strict=True))
+            ids = [encoding.ids for encoding in encodings]
+            sizes.append(lengths_of(ids))
+            tokens.append(flatten(ids, sizes[-1]))
+        self.tokens, self._sizes = np.concatenate(tokens), np.concatenate(sizes)
+
+
+class _Numbers(dict[str, int]):
+    """Numbers new words in the order in which they are asked for."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
 
 
 @dataclass(frozen=True)
@@ -165,21 +243,6 @@ class _Frame:
     @property
     def num_special(self) -> int:
         return sum(map(len, self.specials))
-
-    def join(self, segments: list[list[int]]) -> list[int]:
-        if len(segments) == 1:
-            return self.specials[0] + segments[0] + self.specials[1]
-        first, between, last = self.specials
-        return first + segments[0] + between + segments[1] + last
-
-    def types(self, segments: list[list[int]]) -> list[int]:
-        types = list(self.special_types[0])
-        for segment, kind, after in zip(
-            segments, self.segment_types, self.special_types[1:], strict=True
-        ):
-            types += [kind] * len(segment)
-            types += after
-        return types
 
 
 def _longest_first(lengths: list[int], room: int) -> list[int]:

@@ -34,6 +34,8 @@ WINDOW_CHARACTERS = 8_000_000
 NUM_POSITIONS = {"cpu": 2048, "cuda": 16384}
 """Groups times tokens of a batch."""
 
+_NO_NUMBER = "the output of the model is not a number"
+
 Row = str | Sequence[str] | Mapping[str, str] | TextRow
 """A text, one or two texts, `{"text": ..., "text_pair": ...}`, or a row of a file."""
 
@@ -208,27 +210,34 @@ class Predictor:
         logits = run_batches(self.backend.run, batches, len(window.texts), len(self.labels))
         if tally is not None:
             tally.add(batches)
-        answers = enumerate(_softmax(logits))
+        answers = enumerate(self._answers(logits))
         for number, row in enumerate(window.rows, start=window.first):
             if row.error is not None:
                 yield Prediction(number, row.line, None, None, (), row.error)
                 continue
-            place, probabilities = next(answers)
-            best = max(probabilities)
-            if not best <= 1:  # NaN, from weights or from an overflow
-                error = "the output of the model is not a number"
-                yield Prediction(number, row.line, None, None, (), error)
+            place, (label, best, probabilities) = next(answers)
+            if label is None:
+                yield Prediction(number, row.line, None, None, (), _NO_NUMBER)
                 continue
-            yield Prediction(
-                number,
-                row.line,
-                self.labels[probabilities.index(best)],
-                best,
-                tuple(probabilities),
-                None,
-                not all(map(str.strip, row.texts)),
-                place in window.cut,
-            )
+            is_empty = not all(map(str.strip, row.texts))
+            is_cut = place in window.cut
+            yield Prediction(number, row.line, label, best, probabilities, None, is_empty, is_cut)
+
+    def _answers(
+        self, logits: NDArray[np.float32]
+    ) -> Iterator[tuple[str | None, float, tuple[float, ...]]]:
+        """Yield label, its probability and those of all classes; no label if one is no number."""
+        probabilities = _softmax(logits)
+        best = probabilities.max(axis=1, initial=0)
+        labels = np.array([*self.labels, None], dtype=object)
+        index = probabilities.argmax(axis=1) if len(logits) else np.zeros(0, np.int64)
+        index[np.isnan(best)] = len(self.labels)  # from weights or from an overflow
+        return zip(
+            labels[index].tolist(),
+            best.tolist(),
+            map(tuple, probabilities.tolist()),
+            strict=True,
+        )
 
 
 @dataclass
@@ -258,11 +267,11 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _softmax(logits: NDArray[np.float32]) -> list[list[float]]:
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = np.exp(
         logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
     )
-    probabilities: list[list[float]] = (shifted / shifted.sum(axis=1, keepdims=True)).tolist()
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
 
 

@@ -5,13 +5,12 @@ B groups in a batch, N instances in a group, T tokens, C classes, n sequences in
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.grouping import group_indices
-from trainers.data.words import TokenLists
+from trainers.data.token_tables import TokenTable
 
 Run = Callable[
     [NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]],
@@ -55,22 +54,22 @@ class Grouping:
     """Groups in a batch, whatever their length; None leaves it to `num_positions`."""
 
 
-def make_batches(tokens: TokenLists, grouping: Grouping) -> list[GroupBatch]:
+def make_batches(tokens: TokenTable, grouping: Grouping) -> list[GroupBatch]:
     """Form groups of sequences of similar length, and batches of such groups.
 
     Sequences of the same length are grouped at random (always the same way), as they were when the
     accuracy was measured: in a file sorted by class, neighbours would be of one class.
     """
-    if not tokens.ids:
+    if not len(tokens):
         return []
-    lengths = np.fromiter(map(len, tokens.ids), np.int64, len(tokens.ids))
+    lengths, starts = tokens.lengths, tokens.starts
     shuffled = np.random.default_rng(0).permutation(len(lengths))
     order = shuffled[np.argsort(lengths[shuffled], kind="stable")]
     indices, is_real = group_indices(len(order), grouping.num_instances, seed=None)
     groups = order[indices]  # (G, N)
     longest = lengths[groups].max(axis=1)
     return [
-        _gather(tokens, lengths, groups[start:end], is_real[start:end], grouping.pad)
+        _gather(tokens, starts, groups[start:end], is_real[start:end], grouping.pad)
         for start, end in _spans(longest, grouping)
     ]
 
@@ -102,17 +101,16 @@ def _spans(longest: NDArray[np.int64], grouping: Grouping) -> Iterator[tuple[int
 
 
 def _gather(
-    tokens: TokenLists,
-    lengths: NDArray[np.int64],
+    tokens: TokenTable,
+    starts: NDArray[np.int64],
     groups: NDArray[np.int64],
     is_real: NDArray[np.bool_],
     pad: int,
 ) -> GroupBatch:
-    mask = np.arange(lengths[groups].max()) < lengths[groups][..., None]  # (B, N, T)
-    rows, size = groups.ravel().tolist(), int(mask.sum())
-    input_ids = np.full(mask.shape, pad, np.int64)
-    types = np.zeros(mask.shape, np.int64)
-    for table, lists in ((input_ids, tokens.ids), (types, tokens.types)):
-        flat = chain.from_iterable(map(lists.__getitem__, rows))
-        table[mask] = np.fromiter(flat, np.int64, size)
+    lengths = tokens.lengths[groups][..., None]  # (B, N, 1)
+    positions = np.arange(lengths.max())
+    mask = positions < lengths  # (B, N, T)
+    found = (starts[groups][..., None] + positions)[mask]
+    input_ids, types = np.full(mask.shape, pad, np.int64), np.zeros(mask.shape, np.int64)
+    input_ids[mask], types[mask] = tokens.ids[found], tokens.types[found]
     return GroupBatch(groups, is_real, input_ids, mask, types)

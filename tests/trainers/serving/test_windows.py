@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data.words import TokenLists
+from trainers.data.token_tables import TokenTable
 from trainers.serving.windows import Grouping, make_batches, run_batches
 
 PAD = 99
@@ -11,9 +11,8 @@ PAD = 99
 
 def make_tokens(lengths):
     """Every token of sequence i is i, every type i % 2."""
-    ids = [[place] * length for place, length in enumerate(lengths)]
-    types = [[place % 2] * length for place, length in enumerate(lengths)]
-    return TokenLists(ids, types, frozenset())
+    ids = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return TokenTable(ids, ids % 2, np.array(lengths, np.int64), frozenset())
 
 
 def grouping(num_instances=1, num_positions=64, batch_size=None):
