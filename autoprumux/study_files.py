@@ -55,8 +55,14 @@ def load_study(
     return _StudyBuilder(entries).build(Path(name_or_path).stem)
 
 
-def stored_study(record: StudyRecord) -> StudyConfig:
+def stored_study(record: StudyRecord, *, only: Sequence[str] = ()) -> StudyConfig:
     """Yield the configuration that a database holds for a study.
+
+    Args:
+        record: The study.
+        only: Tables to read, such as `trainer.model`. All else stays at its defaults, and keys
+            that this version of the program does not know are passed over, as when only the speed
+            of models matters. Without it, everything is read.
 
     Raises:
         ConfigError: If this version of the program does not understand it.
@@ -68,6 +74,13 @@ def stored_study(record: StudyRecord) -> StudyConfig:
     values |= dict(flatten(search, "search.")) | dict(flatten(trainer, "trainer."))
     label = f"the stored configuration of study `{record.name}`"
     entries = {key: _Entry(v, key, label) for key, v in values.items() if v is not None}
+    if only:
+        known = _known_keys()
+        entries = {
+            key: entry
+            for key, entry in entries.items()
+            if key in known and key.startswith(tuple(f"{table}." for table in only))
+        }
     return _StudyBuilder(entries).build(record.name)
 
 
@@ -184,16 +197,22 @@ def _schema(config_class: type, prefix: str) -> Iterator[tuple[str, Any, type]]:
             yield prefix + name, hint, config_class
 
 
+def _known_keys() -> dict[str, tuple[Any, type]]:
+    """Yield type and owner of every key below `search` and `trainer`."""
+    known = [*_schema(SearchConfig, "search."), *_schema(TrainerConfig, "trainer.")]
+    hidden = ("search.budgets", "trainer.task")  # written `search.budget` and `task`
+    return {key: (hint, owner) for key, hint, owner in known if key not in hidden}
+
+
 class _StudyBuilder:
     """Builds a study from flat entries and collects the mistakes on the way."""
 
     def __init__(self, entries: dict[str, _Entry]) -> None:
         self._entries = entries
         self._mistakes: list[str] = []
-        known = [*_schema(SearchConfig, "search."), *_schema(TrainerConfig, "trainer.")]
-        hidden = ("search.budgets", "trainer.task")  # written `search.budget` and `task`
-        self._hints = {key: hint for key, hint, _ in known if key not in hidden}
-        self._owners = {key: owner for key, _, owner in known}
+        known = _known_keys()
+        self._hints = {key: hint for key, (hint, _) in known.items()}
+        self._owners = {key: owner for key, (_, owner) in known.items()}
 
     def build(self, preset: str) -> StudyConfig:
         """Yield the study.

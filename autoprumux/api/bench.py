@@ -5,11 +5,11 @@ Heavy libraries are imported inside the functions, so that importing this module
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from autoprumux.api.stored import load_all_stored, load_stored
+from autoprumux.api.stored import load_all_stored, load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.records import (
@@ -20,7 +20,7 @@ from autoprumux.records import (
     Throughput,
     TrialRecord,
 )
-from trainers.config import DataConfig, ModelConfig, ThroughputConfig, TrainerConfig
+from trainers.config import ModelConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CALIBRATION_LIMIT_S = 100.0
 """Seconds of timing in a calibration; with the making of the models it stays under two minutes."""
+
+_DECIDE_SPEED = ("model", "data", "throughput")
+"""Tables of a recipe that decide how fast its models are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,19 +221,14 @@ def recipe_of(study: StudyRecord, setting: BenchSetting) -> TrainerConfig:
     """Yield what decides the speed of a study's models, in the setting asked for.
 
     Raises:
-        StorageError: If the stored configuration has no recipe.
+        StorageError: If the stored configuration has no recipe, or one not understood.
     """
-    trainer = study.config.get("trainer")
-    if not isinstance(trainer, Mapping):
+    if not isinstance(study.config.get("trainer"), Mapping):
         raise StorageError(
             f"The stored configuration of study `{study.name}` lacks `trainer`, so its models "
             "cannot be built."
         )
-    recipe = TrainerConfig(
-        model=_section(ModelConfig, trainer.get("model")),
-        data=_section(DataConfig, trainer.get("data")),
-        throughput=_section(ThroughputConfig, trainer.get("throughput")),
-    )
+    recipe = stored_recipe(study, only=[f"trainer.{table}" for table in _DECIDE_SPEED])
     return _with_setting(recipe, setting)
 
 
@@ -241,12 +239,6 @@ def _with_setting(recipe: TrainerConfig, setting: BenchSetting) -> TrainerConfig
         length=setting.length or recipe.throughput.length,
     )
     return replace(recipe, throughput=throughput, device=setting.device)
-
-
-def _section(kind: type, stored: object) -> Any:
-    """Make a section of a recipe from what an older or newer program stored of it."""
-    values = stored if isinstance(stored, Mapping) else {}
-    return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
 
 
 def _time_trial(timer: "ModelTimer", trial: TrialRecord) -> Throughput:

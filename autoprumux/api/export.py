@@ -11,14 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoprumux.api.stored import load_stored
+from autoprumux.api.stored import load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE, parse_budgets
-from autoprumux.errors import ConfigError, InputError, NoModelError, StorageError, UsageError
+from autoprumux.errors import InputError, NoModelError, UsageError
 
 if TYPE_CHECKING:
     from autoprumux.exporting.choice import Choice
     from autoprumux.records import StudyRecord
-    from trainers.config import TrainerConfig
     from trainers.results import ExportResult
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -150,7 +149,7 @@ def write_export(
     from autoprumux.exporting.card import Card, default_licence, write_card
     from autoprumux.exporting.directory import whole_directory
 
-    trainer = _stored_recipe(choice.study)
+    trainer = stored_recipe(choice.study)
     with whole_directory(out) as directory:
         with _ways_out_of_damage(choice):
             from autoprumux.evaluators.trained import export_checkpoint
@@ -169,18 +168,6 @@ def write_export(
         write_card(card, directory)
         files = {path.name: path.stat().st_size for path in directory.iterdir()}
     return ExportOutcome(choice=choice, result=result, directory=out, files=files)
-
-
-def _stored_recipe(study: "StudyRecord") -> "TrainerConfig":
-    from autoprumux.study_files import stored_study
-
-    try:
-        return stored_study(study).trainer
-    except ConfigError as error:
-        raise StorageError(
-            f"This version of autoprumux does not understand {str(error).splitlines()[0]} Use the "
-            "version that the study was made with."
-        ) from error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autoprumux.answers import BudgetAnswer
     from autoprumux.hardware import StudyOnHardware
     from autoprumux.records import DeviceProfile, StudyRecord
+    from trainers.config import TrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,28 @@ def load_stored(storage: str, *, name: str | None, task: str | None = None) -> "
 
     with stored_rows(storage) as (rows, place):
         return read_study(rows, place, name, task)
+
+
+def stored_recipe(study: "StudyRecord", *, only: Sequence[str] = ()) -> "TrainerConfig":
+    """Yield how the models of a study are trained.
+
+    Args:
+        study: The study.
+        only: See `stored_study`.
+
+    Raises:
+        StorageError: If this version of the program does not understand what is stored.
+    """
+    from autoprumux.errors import ConfigError, StorageError
+    from autoprumux.study_files import stored_study
+
+    try:
+        return stored_study(study, only=only).trainer
+    except ConfigError as error:
+        raise StorageError(
+            f"This version of autoprumux does not understand {str(error).splitlines()[0]} Use the "
+            "version that the study was made with."
+        ) from error
 
 
 def load_all_stored(storage: str) -> "list[StudyRecord]":

@@ -1,13 +1,13 @@
 """Notes in Markdown: what a study and a trial are, for readers of optuna-dashboard."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from autoprumux.answers import BudgetAnswer, MeasuredModel, answer_budgets, measured_models
 from autoprumux.dashboard.markdown import code_block, escape, table
 from autoprumux.errors import AutoPrumuxError
 from autoprumux.records import Measurement, StudyRecord, TrialRecord
 from autoprumux.report.answers import is_builtin
-from autoprumux.report.page.provenance import STUDY_FILE, commands
+from autoprumux.report.page.provenance import STUDY_FILE, commands, loosest_met
 from autoprumux.report.tables import BUILTIN_NOTE, format_duration
 from autoprumux.storage.trials import MEETS_BUDGET
 
@@ -23,17 +23,19 @@ def study_note(study: StudyRecord, budgets: Sequence[float], storage: str) -> st
         budgets: Those to answer, fractions.
         storage: Database URL without passwords.
     """
+    answers, fault = _ask(study, budgets)
+    shown = commands(study, storage, loosest_met(answers))
     parts = [
         f"# {escape(study.name)}",
         f"**{escape(BUILTIN_NOTE)}**" if is_builtin(study) else "",
         _setting(study, budgets),
         "## Answers",
-        *_answers(study, budgets),
+        fault or _answers(answers),
         "Optuna's list of best trials is the front of accuracy and speed-up; it knows no budget.",
         "## How to read the trials",
         _reading(budgets),
         "## Go on",
-        code_block(line for line in commands(study, storage) if STUDY_FILE not in line),
+        code_block(line for line in shown if STUDY_FILE not in line),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -70,15 +72,20 @@ def _setting(study: StudyRecord, budgets: Sequence[float]) -> str:
     )
 
 
-def _answers(study: StudyRecord, budgets: Sequence[float]) -> Iterator[str]:
+def _ask(study: StudyRecord, budgets: Sequence[float]) -> tuple[Sequence[BudgetAnswer], str]:
+    """Yield the answers, or why there are none."""
     if study.baseline is None:
-        yield "The dense baseline (N = 1, s = 0) is not measured, so there are no answers yet."
-        return
+        return (
+            (),
+            "The dense baseline (N = 1, s = 0) is not measured, so there are no answers yet.",
+        )
     try:
-        answers = answer_budgets(study, budgets)
+        return answer_budgets(study, budgets), ""
     except AutoPrumuxError as error:
-        yield escape(error)
-        return
+        return (), escape(error)
+
+
+def _answers(answers: Sequence[BudgetAnswer]) -> str:
     head = (
         "budget, points",
         "fastest measured model",
@@ -86,7 +93,7 @@ def _answers(study: StudyRecord, budgets: Sequence[float]) -> Iterator[str]:
         "speed-up",
         "may be faster",
     )
-    yield table(head, [_answer_row(answer) for answer in answers])
+    return table(head, [_answer_row(answer) for answer in answers])
 
 
 def _answer_row(answer: BudgetAnswer) -> Sequence[str]:

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from autoprumux.study_files import (
     parse_setting,
     stored_study,
 )
-from trainers.config import TaskConfig, TrainerConfig
+from trainers.config import ModelConfig, TaskConfig, TrainerConfig
 
 
 @pytest.fixture
@@ -244,6 +245,24 @@ def test_a_stored_study_comes_back_as_it_was(demo_study_record, preset, task):
     record = demo_study_record(name=study.name, task=study.trainer.task_name, config=stored)
 
     assert stored_study(record) == study
+
+
+def test_some_tables_of_a_stored_study_are_read_whatever_else_it_holds(demo_study_record):
+    trainer = {
+        "model": {"num_demux_layers": 3, "wings": 2},
+        "finetune": {"num_updates": 7},
+        "x": 1,
+    }
+    record = demo_study_record(config={"trainer": trainer, "search": {"legs": 6}})
+
+    found = stored_study(record, only=["trainer.model", "trainer.data"])
+
+    assert found.trainer == replace(
+        TrainerConfig(), model=replace(ModelConfig(), num_demux_layers=3)
+    )
+    trainer["model"]["num_demux_layers"] = "three"
+    with pytest.raises(ConfigError, match=r"num_demux_layers` must be a whole number"):
+        stored_study(record, only=["trainer.model"])
 
 
 def test_a_stored_study_that_this_version_does_not_understand_is_refused(demo_study_record):

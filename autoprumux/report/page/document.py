@@ -51,6 +51,8 @@ class _Parts:
     surfaces: tuple[Figure, ...] = ()
     calibration: tuple[Figure, ...] = ()
     calibration_note: str = ""
+    budget: float | None = None
+    """The loosest asked budget that a measured model meets, if there is one."""
 
 
 def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> str:
@@ -66,6 +68,7 @@ def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> s
     """
     courses = course_info(study)
     baseline = study.baseline
+    parts = _parts(study, baseline, budgets) if baseline else _Parts()
     template = _environment().get_template("page.html")
     return template.render(
         study=study,
@@ -74,14 +77,14 @@ def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> s
         baseline=_baseline_text(baseline) if baseline else "",
         builtin_note=BUILTIN_NOTE if is_builtin(study) else "",
         front=draw_front(front_info(study, budgets)) if study.measured else None,
-        parts=_parts(study, baseline, budgets) if baseline else _Parts(),
+        parts=parts,
         columns=COLUMNS,
         rows=trial_rows(study),
         courses=draw_courses(courses),
         course_options=_course_options(courses),
         facts=provenance.facts(study),
         conditions=provenance.conditions(study),
-        commands=provenance.commands(study, storage),
+        commands=provenance.commands(study, storage, parts.budget),
         study_file=provenance.study_file(study),
         study_file_name=provenance.STUDY_FILE,
         made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -138,6 +141,7 @@ def _parts(study: StudyRecord, baseline: Measurement, budgets: Sequence[float]) 
         surfaces=tuple(draw_surfaces(surface_info(study, baseline))),
         calibration=tuple(draw_calibration(calibration)),
         calibration_note=_calibration_note(calibration),
+        budget=provenance.loosest_met(curve.answers),
     )
 
 

@@ -3,13 +3,14 @@
 import json
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from autoprumux.answers import BudgetAnswer
 from autoprumux.config import flatten
 from autoprumux.records import StudyRecord
-from autoprumux.report.answers import ASK_FURTHER
+from autoprumux.report.answers import ASK_FURTHER, EXPORT_TO
 
 STUDY_FILE = "study.toml"
 """Name under which the commands expect the study file of the page."""
@@ -64,13 +65,16 @@ def study_file(study: StudyRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
-def commands(study: StudyRecord, storage: str) -> list[str]:
-    """Yield the commands that go on with the study, ask it, and make this page again.
+def commands(study: StudyRecord, storage: str, budget: float | None) -> list[str]:
+    """Yield the commands that go on with the study, ask it, export, and make this page again.
 
     Args:
         study: The study.
         storage: Database URL without passwords.
+        budget: Whose answer is exported, a fraction; None leaves the export out.
     """
+    points = [] if budget is None else ["--budget", f"{round(100 * budget, 4):g}"]
+    export = ["export", "--storage", storage, "--study", study.name, *points, "--out", EXPORT_TO]
     place = ["--storage", storage]
     name = ["--study", study.name]
     return [
@@ -78,9 +82,15 @@ def commands(study: StudyRecord, storage: str) -> list[str]:
         for words in (
             ["search", "--preset", STUDY_FILE, *place],
             ["query", *place, *name, "--budget", ASK_FURTHER],
+            *([export] if points else []),
             ["report", *place, *name, "--out", "report.html"],
         )
     ]
+
+
+def loosest_met(answers: Iterable[BudgetAnswer]) -> float | None:
+    """Yield the loosest of some budgets that a measured model meets, if there is one."""
+    return max((answer.budget for answer in answers if answer.is_met), default=None)
 
 
 def _table(config: Mapping[str, object], name: str) -> Mapping[str, Any]:

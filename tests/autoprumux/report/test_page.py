@@ -403,9 +403,22 @@ def test_the_commands_name_the_study_and_its_database(study, page):
     assert commands == [
         f"autoprumux search --preset study.toml --storage {study.url}",
         f"autoprumux query --storage {study.url} --study qnli-embedded --budget 0:10:0.5",
+        f"autoprumux export --storage {study.url} --study qnli-embedded --budget 5 --out model",
         f"autoprumux report --storage {study.url} --study qnli-embedded --out report.html",
     ]
     assert page.texts["study-file"] == provenance.study_file(study.record())
+
+
+def test_nothing_is_exported_if_no_model_meets_a_budget(study):
+    record = study.record()
+    models = {c: m for c, m in record.measured.items() if c.num_instances == 5 or c.is_baseline}
+    trials = [t for t in record.trials if t.measurement in models.values()]
+
+    page = render_page(replace(record, trials=tuple(trials)), (0.0,), "-")
+
+    assert "none meets it" in page
+    assert "autoprumux query" in page
+    assert "autoprumux export" not in page
 
 
 def test_a_password_reaches_no_page(study, tmp_path, monkeypatch):
