@@ -88,6 +88,12 @@ def predict_file(
 def _load_predictor(directory: Path, options: PredictOptions) -> "Predictor":
     from trainers.serving.predict import Predictor
 
+    if not (directory / "config.json").is_file():
+        missing = "no `config.json`" if directory.is_dir() else "no such folder"
+        raise PredictionError(
+            f"`{directory}` is no model directory: there is {missing}. Name one that `autoprumux "
+            "export` has written."
+        )
     return Predictor(
         directory,
         num_texts=len(options.columns) or None,

@@ -108,9 +108,11 @@ def format_warnings(summary: PredictionSummary) -> list[str]:
 
 def format_summary(summary: PredictionSummary) -> str:
     """Yield the one line about all rows."""
+    seconds = summary.duration_s
+    duration = f"{seconds:.1f}s" if seconds < 10 else format_duration(seconds)
     return (
         f"{summary.num_labelled} of {_count(summary.num_rows, 'row')} labelled in "
-        f"{format_duration(summary.duration_s)}, {summary.throughput:.0f} seq/s "
+        f"{duration}, {summary.throughput:.0f} seq/s "
         f"(N={summary.num_instances}, {summary.backend}, {summary.device}; "
         f"{100 * summary.padding_share:.0f} % padding)"
     )

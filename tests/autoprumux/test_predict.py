@@ -80,7 +80,7 @@ def test_every_row_gets_a_label_in_order(model):
     assert all(float(row["probability"]) >= 0.5 and row["error"] == "" for row in rows)
     assert found.stdout == ""
     assert re.fullmatch(
-        r"23 of 23 rows labelled in \d+s, \d+ seq/s \(N=5, torch, cpu; \d+ % padding\)\n",
+        r"23 of 23 rows labelled in \d[\d.]*s, \d+ seq/s \(N=5, torch, cpu; \d+ % padding\)\n",
         found.stderr,
     )
 
@@ -198,7 +198,12 @@ def test_columns_and_length_that_the_directory_does_not_tell(model):
         (["model", "in.tsv", "--device", "tpu"], 2, "`--device` must be `auto`, `cpu` or `cuda`"),
         (["model", "-"], 1, "choose `--format` from tsv, csv, jsonl, parquet"),
         (["model", "no.tsv"], 1, "`no.tsv` cannot be read: No such file"),
-        (["nowhere", "in.tsv"], 1, "`nowhere/config.json` cannot be read"),
+        (
+            ["nowhere", "in.tsv"],
+            1,
+            "`nowhere` is no model directory: there is no such folder. Name",
+        ),
+        ([".", "in.tsv"], 1, "`.` is no model directory: there is no `config.json`. Name one"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(model, arguments, exit_code, message):

@@ -34,7 +34,7 @@ def test_rows_in_order_need_no_warning(summary):
 
     assert format_warnings(summary) == []
     assert format_summary(summary) == (
-        "1 of 1 row labelled in 0s, 2 seq/s (N=5, torch, cpu; 0 % padding)"
+        "1 of 1 row labelled in 0.5s, 2 seq/s (N=5, torch, cpu; 0 % padding)"
     )
 
 
