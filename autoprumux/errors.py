@@ -14,6 +14,7 @@ AutoPrumuxError                 exit code 1
 ├── PredictionError             a model directory or a table of texts cannot be used for labels
 └── EvaluationError             a trial failed; `cause` is stored with it
     ├── InputError              every trial would fail (data, checkpoint, recipe): the search stops
+    ├── LostProcessError        of several processes that train together, one is gone: likewise
     └── TrialError              this trial only: the search goes on
 """
 
@@ -70,6 +71,12 @@ class PredictionError(AutoPrumuxError):
     """A model directory or a table of texts cannot be used for labels."""
 
 
+class DismissedError(AutoPrumuxError):
+    """The first process ended by an error or Ctrl-C, which it tells; this one did its part."""
+
+    exit_code = 0
+
+
 class EvaluationError(AutoPrumuxError):
     """A candidate could not be evaluated; `cause` is one word for the database."""
 
@@ -80,6 +87,10 @@ class EvaluationError(AutoPrumuxError):
 
 class InputError(EvaluationError):
     """Data, checkpoint or configuration are at fault, so every trial would fail."""
+
+
+class LostProcessError(EvaluationError):
+    """One of the processes that train a trial together is gone; the trial is taken up later."""
 
 
 class TrialError(EvaluationError):

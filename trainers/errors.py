@@ -6,6 +6,7 @@ TrainerError
 ├── CheckpointError      weights or tokenizer missing, damaged or of another shape
 ├── ShapeError           tensors that disagree
 ├── ExportError          an exported model that does not compute what its checkpoint does
+├── LostProcessError     of several processes that train together, one is gone
 └── TrainingError        the run itself failed; `cause` is one word for the database
     ├── DivergedError         cause `nan`
     ├── SparsityError         cause `sparsity_not_reached`
@@ -36,6 +37,10 @@ class ShapeError(TrainerError, ValueError):
 
 class ExportError(TrainerError):
     """An exported model does not compute what its checkpoint does, or cannot be made."""
+
+
+class LostProcessError(TrainerError):
+    """Another of the processes that train a trial together is gone."""
 
 
 class TrainingError(TrainerError):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from trainers.config import PruneConfig, TrainerConfig, check_candidate
-from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
+from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
@@ -22,13 +22,14 @@ from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, source_fingerprint
 from trainers.models.structure import check_reachable
 from trainers.phases.loop import Report
+from trainers.processes import ALONE, Processes
 from trainers.pruning import pruned_stage
-from trainers.results import StructureResult, TrainerResult
+from trainers.results import PhaseResult, StructureResult, TrainerResult
 from trainers.stages import (
     RESULT_FILE,
+    Stage,
     TrainingContext,
     finetuned_stage,
-    resolve_device,
     with_labels,
 )
 
@@ -41,24 +42,45 @@ class Trainer:
         shared_seed: Decides the phases that all candidates of a width share (the rungs of a
             ladder among them), new weights, and compositions.
         cache_dir: Folder of the phase cache.
+        processes: Those that train together, each with a trainer of the same recipe.
     """
 
-    def __init__(self, config: TrainerConfig, *, shared_seed: int, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        config: TrainerConfig,
+        *,
+        shared_seed: int,
+        cache_dir: Path,
+        processes: Processes = ALONE,
+    ) -> None:
         self.config, self.shared_seed, self.cache_dir = config, shared_seed, cache_dir
+        self.processes = processes
 
     @cached_property
     def context(self) -> TrainingContext:
         """What all trainings share; data and tokenizer are loaded when it is first asked for."""
-        return TrainingContext.open(self.config, seed=self.shared_seed, cache_dir=self.cache_dir)
+        return TrainingContext.open(
+            self.config,
+            seed=self.shared_seed,
+            cache_dir=self.cache_dir,
+            processes=self.processes,
+        )
 
     def with_config(self, config: TrainerConfig) -> "Trainer":
         """Yield a trainer of another recipe for the same task, data and model, loaded once."""
-        other = Trainer(config, shared_seed=self.shared_seed, cache_dir=self.cache_dir)
+        other = Trainer(
+            config,
+            shared_seed=self.shared_seed,
+            cache_dir=self.cache_dir,
+            processes=self.processes,
+        )
         other.context = replace(self.context, config=config)
         return other
 
     def check(self, sparsities: Iterable[float] = ()) -> str:
         """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.
+
+        Processes that train together call it at once.
 
         Args:
             sparsities: Those that will be asked for.
@@ -66,10 +88,16 @@ class Trainer:
         Raises:
             ConfigError: If options contradict each other, the machine lacks what they ask for, or
                 the gates cannot reach one of `sparsities`.
-            DataError: If data files are missing or malformed.
+            DataError: If data files are missing or malformed, or another process has others.
             CheckpointError: If weights or tokenizer are missing.
         """
-        resolve_device(self.config.device)
+        with self.processes.task():
+            fingerprint = self._check(sparsities)
+            _require_same_data(self.processes.exchange(fingerprint))
+        return fingerprint
+
+    def _check(self, sparsities: Iterable[float]) -> str:
+        _ = self.context.precision  # the device
         splits = self.context.splits  # wrong data before wrong weights: it is read first
         source_fingerprint(self.config.model, 1)
         _ = self.context.train  # tokenises, so that a wrong tokenizer shows now
@@ -104,17 +132,10 @@ class Trainer:
             CheckpointError: If weights or tokenizer are missing or do not fit.
             TrainingError: If the run failed; its class says how.
         """
-        check_candidate(num_instances, sparsity)
+        stage, baseline, phases = self._train(num_instances, sparsity, seed, report)
         context, config = self.context, self.config
         device = context.precision.device
-        baseline = _dense_baseline(context)
-        _check_fit(context, baseline)
-        _check_gates(config.prune, baseline, sparsity)
         with _out_of_memory_as_error():
-            stage = finetuned_stage(context, num_instances)
-            if sparsity > 0:
-                stage = pruned_stage(context, stage, sparsity, seed)
-            phases = tuple(stage.run_all(report))
             model = stage.load().to(device)
             report("measure/total", 2, 0)
             accuracy = measure_accuracy(
@@ -137,8 +158,29 @@ class Trainer:
             structure=_structure(model),
             phases=phases,
             checkpoint=str(stage.directory),
-            environment=describe_environment(device),
+            environment={
+                **describe_environment(device),
+                "num_processes": str(self.processes.count),
+            },
         )
+
+    def help_to_train(self, *, num_instances: int, sparsity: float, seed: int) -> None:
+        """Take a share of what the first process trains by `train_and_measure`; same errors."""
+        self._train(num_instances, sparsity, seed, lambda name, value, step: None)
+
+    def _train(
+        self, num_instances: int, sparsity: float, seed: int, report: Report
+    ) -> tuple[Stage, MuxedBert, tuple[PhaseResult, ...]]:
+        """Yield the last stage, the dense baseline and what all stages yielded."""
+        with self.processes.task(), _out_of_memory_as_error():
+            check_candidate(num_instances, sparsity)
+            baseline = _dense_baseline(self.context)
+            _check_fit(self.context, baseline)
+            _check_gates(self.config.prune, baseline, sparsity)
+            stage = finetuned_stage(self.context, num_instances)
+            if sparsity > 0:
+                stage = pruned_stage(self.context, stage, sparsity, seed)
+            return stage, baseline, tuple(stage.run_all(report))
 
 
 def train_and_measure(
@@ -155,6 +197,15 @@ def train_and_measure(
     return trainer.train_and_measure(
         num_instances=num_instances, sparsity=sparsity, seed=seed, report=report
     )
+
+
+def _require_same_data(fingerprints: list[str]) -> None:
+    for rank, fingerprint in enumerate(fingerprints):
+        if fingerprint != fingerprints[0]:
+            raise DataError(
+                f"Process {rank} reads other examples ({fingerprint}) than the first one "
+                f"({fingerprints[0]}); give all of them the same files."
+            )
 
 
 def _dense_baseline(context: TrainingContext) -> MuxedBert:

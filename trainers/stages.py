@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
-from trainers.errors import ConfigError, DiskError
+from trainers.errors import CheckpointError, ConfigError, DiskError
 from trainers.locks import file_lock
 from trainers.models.checkpoints import (
     load_model,
@@ -46,6 +47,7 @@ from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
+from trainers.processes import ALONE, Processes
 from trainers.results import HistoryPoint, PhaseResult
 
 logger = logging.getLogger(__name__)
@@ -72,20 +74,26 @@ class TrainingContext:
     task: Task
     tokenizer: Tokenizer
     splits: Splits
+    processes: Processes = ALONE
 
     @classmethod
-    def open(cls, config: TrainerConfig, *, seed: int, cache_dir: Path) -> "TrainingContext":
+    def open(
+        cls, config: TrainerConfig, *, seed: int, cache_dir: Path, processes: Processes = ALONE
+    ) -> "TrainingContext":
         """Load the data and the tokenizer of a recipe."""
         task = find_task(config.task)
         tokenizer = load_tokenizer(config.model.source)
-        return cls(config, seed, cache_dir, task, tokenizer, load_splits(config.data, task))
+        splits = load_splits(config.data, task)
+        return cls(config, seed, cache_dir, task, tokenizer, splits, processes)
 
     @cached_property
     def precision(self) -> Precision:
         """Where and in which precision everything computes."""
-        device = resolve_device(self.config.device)
         return Precision(
-            device, getattr(torch, self.config.precision), num_parts=self.config.num_parts
+            self.processes.place(resolve_device(self.config.device)),
+            getattr(torch, self.config.precision),
+            num_parts=self.config.num_parts,
+            processes=self.processes,
         )
 
     @cached_property
@@ -176,25 +184,40 @@ class Stage:
         yield self
 
     def _cached_result(self) -> PhaseResult:
+        if not self.is_complete:  # another process of this launch has written it
+            raise CheckpointError(
+                f"Process {self.context.processes.rank} does not see `{self.directory}`; give all "
+                "processes the same `--cache-dir`, on several machines a shared folder."
+            )
         values = json.loads((self.directory / RESULT_FILE).read_text(encoding="utf-8"))
         history = tuple(HistoryPoint(**point) for point in values.pop("history"))
         return replace(PhaseResult(**values, history=history), is_cached=True)
 
     def _run(self, report: Report) -> PhaseResult:
-        """Train the phase, unless it is stored; of processes that need it at once, one trains."""
-        if self.is_complete:
+        """Train the phase, unless it is stored; of those that need it at once, one trains.
+
+        The processes of one launch train it together; the first of them writes.
+        """
+        processes = self.context.processes
+        if processes.tell(self.is_complete):
             return self._cached_result()
         torch.manual_seed(self.seed)
         program, model = self.start()  # before anything is written: what it reads may be refused
+        with self._lock(report) if processes.is_first else nullcontext():
+            if processes.tell(self.is_complete):
+                return self._cached_result()
+            result = self._train(program, model, report)
+            processes.exchange(None)  # the first has written it
+            return result if processes.is_first else self._cached_result()
+
+    @contextmanager
+    def _lock(self, report: Report) -> Iterator[None]:
+        """Keep other launches from training this phase at the same time."""
         self._make_directory()
         label, lock = self.label or self.name, self.directory / LOCK_FILE
         with file_lock(lock, on_wait=lambda: report(f"{label}/wait", 0, 0)):
-            if self.is_complete:
-                result = self._cached_result()
-            else:
-                result = self._train(program, model, report)
+            yield
             lock.unlink(missing_ok=True)  # whoever gets a lock after this finds a complete entry
-            return result
 
     def _make_directory(self) -> None:
         try:
@@ -209,9 +232,12 @@ class Stage:
             seed=self.seed,
             progress_path=self.directory / "progress.safetensors",
             checkpoint_interval_s=self.context.config.checkpoint_interval_s,
+            processes=self.context.processes,
             **_scoring(self.config),
         )
         result = run_phase(self.label or self.name, program, options, report)
+        if not self.context.processes.is_first:
+            return result
         finished = self.finish(program, model)
         save_model(finished, self.directory, self.context.tokenizer)
         head = program.modules.get("token_head")

@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprumux.api.processes import together
 from autoprumux.config import DEFAULT_STORAGE, StudyConfig
 from autoprumux.errors import UsageError
 from autoprumux.study_files import DEFAULT_PRESET, Override, load_study, load_task
 
 if TYPE_CHECKING:
     from autoprumux.search.runner import Listener, SearchOutcome
+    from trainers.processes import Processes
 
 
 def search_task(
@@ -64,20 +66,39 @@ def run_search(
             file, and none for a database server.
         listener: Told what happens; None means lines on stderr.
 
+    Of several processes that `torchrun` or `accelerate launch` started, the first one searches and
+    the others help it train; all yield the same.
+
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
+
+    def lead(processes: "Processes | None") -> "SearchOutcome":
+        return _search(config, (storage, cache_dir, artifacts), listener, processes)
+
+    return together(lead)
+
+
+def _search(
+    config: StudyConfig,
+    places: tuple[str, Path | None, Path | None],
+    listener: "Listener | None",
+    processes: "Processes | None",
+) -> "SearchOutcome":
+    """Search with the database, checkpoints and artifacts at `places`."""
     from autoprumux.dashboard.writer import NoteWriter
     from autoprumux.evaluators.trained import TrainedEvaluator
     from autoprumux.report.progress import ConsoleListener
     from autoprumux.search.runner import run_study
     from autoprumux.storage.database import open_database
 
+    storage, cache_dir, artifacts = places
     evaluator = TrainedEvaluator(
         config.trainer,
         (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
         config.search.seed,
         config.search.sparsities,
+        **({} if processes is None else {"processes": processes}),
     )
     evaluator.check()
     database = open_database(storage)

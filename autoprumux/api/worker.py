@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprumux.api.processes import together
 from autoprumux.api.search import default_cache_dir
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.study_files import stored_study
 
 if TYPE_CHECKING:
     from autoprumux.search.runner import Listener, SearchOutcome
+    from trainers.processes import Processes
 
 
 def run_worker(
@@ -25,6 +27,9 @@ def run_worker(
     stop: threading.Event | None = None,
 ) -> "SearchOutcome":
     """Join the study `study` with its stored configuration until its search ends.
+
+    Of several processes that `torchrun` or `accelerate launch` started, the first one joins and
+    the others help it train; all yield the same.
 
     Args:
         study: Name of the study; None takes the one searched last.
@@ -43,6 +48,20 @@ def run_worker(
         KeyboardInterrupt: If it was to stop.
         AutoPrumuxError: See `autoprumux.errors`.
     """
+
+    def lead(processes: "Processes | None") -> "SearchOutcome":
+        return _join(study, (storage, cache_dir, artifacts), (listener, stop), processes)
+
+    return together(lead)
+
+
+def _join(
+    study: str | None,
+    places: tuple[str, Path | None, Path | None],
+    outside: "tuple[Listener | None, threading.Event | None]",
+    processes: "Processes | None",
+) -> "SearchOutcome":
+    """Join with the database, checkpoints and artifacts at `places`."""
     from contextlib import ExitStack
 
     from autoprumux.dashboard.writer import NoteWriter
@@ -52,6 +71,7 @@ def run_worker(
     from autoprumux.storage.database import open_database
     from autoprumux.storage.repository import Repository
 
+    (storage, cache_dir, artifacts), (listener, stop) = places, outside
     database = open_database(storage, must_exist=True)
     try:
         config = stored_study(Repository(database).load_study(study))
@@ -60,6 +80,7 @@ def run_worker(
             (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
             config.search.seed,
             config.search.sparsities,
+            **({} if processes is None else {"processes": processes}),
         )
         with ExitStack() as stack:
             shown = listener or stack.enter_context(ConsoleListener())

@@ -1,9 +1,11 @@
 """The command line as a whole: its commands, its version, its entry point."""
 
+import sys
 from typing import Annotated
 
 import typer
 
+from autoprumux.api.processes import launch
 from autoprumux.cli.bench import BENCH_EPILOG, bench
 from autoprumux.cli.dashboard import DASHBOARD_EPILOG, dashboard
 from autoprumux.cli.export import EXPORT_EPILOG, export
@@ -50,7 +52,12 @@ for _command, _epilog in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line of `sys.argv`."""
+    """Run the command line of `sys.argv`.
+
+    Of several processes of a launch only the first runs what they cannot share.
+    """
+    if not launch().is_first and sys.argv[1:2] not in (["search"], ["worker"]):
+        return
     app(prog_name="autoprumux")
 
 

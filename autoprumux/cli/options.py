@@ -5,17 +5,23 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from autoprumux.api.processes import launch
 from autoprumux.cli.completion import stored_studies, stored_tasks
 from autoprumux.errors import AutoPrumuxError
 
 EXIT_INTERRUPTED = 130
 """What shells report for a program that Ctrl-C stopped."""
+
+AFTER_FIRST_S = 2.0
+"""Seconds by which other processes of a launch end after the first one of their machine: the
+launcher ends all as soon as one has failed, and the first one has yet to say why."""
 
 AFTER_INTERRUPT = "Finished trials are stored; the same command takes the search up again."
 
@@ -70,13 +76,21 @@ def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
         except AutoPrumuxError as error:
             if is_verbose:
                 logging.getLogger(__name__).error("traceback:", exc_info=True)
-            print(f"error: {error}", file=sys.stderr)
+            _tell(f"error: {error}", error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             print(f"\nStopped. {AFTER_INTERRUPT}", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return guarded
+
+
+def _tell(text: str, exit_code: int) -> None:
+    """Write a line to stderr, of several processes of a launch once on every machine."""
+    if launch().local_rank == 0:
+        print(text, file=sys.stderr)
+    elif exit_code != 0:
+        time.sleep(AFTER_FIRST_S)
 
 
 def split_list(text: str | None, number: type[int] | type[float]) -> object:

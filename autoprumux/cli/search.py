@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from autoprumux.api.processes import launch
 from autoprumux.api.search import run_search, task_override
 from autoprumux.cli.completion import presets, tasks
 from autoprumux.cli.options import (
@@ -140,6 +141,8 @@ def search(
         overrides.append(task_override(task, "--task"))
     config = load_study(preset, overrides)
     outcome = run_search(config, storage=storage, cache_dir=cache_dir, artifacts=artifacts)
+    if not launch().is_first:
+        return  # one process prints
 
     from autoprumux.report.answers import format_outcome, outcome_to_dict
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from autoprumux.api.processes import launch
 from autoprumux.api.worker import run_worker
 from autoprumux.cli.options import (
     ArtifactDir,
@@ -49,7 +50,8 @@ def worker(
     except KeyboardInterrupt:
         print("Left the study; what was begun is given back.")
     else:
-        print(f"The search of {outcome.study.name} is over: {outcome.stop_reason}.")
+        if launch().is_first:
+            print(f"The search of {outcome.study.name} is over: {outcome.stop_reason}.")
 
 
 class _LeftAtOnceError(KeyboardInterrupt):

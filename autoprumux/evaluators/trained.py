@@ -4,10 +4,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from autoprumux.errors import EvaluationError, InputError, TrialError
+from autoprumux.errors import EvaluationError, InputError, LostProcessError, TrialError
 from autoprumux.evaluators.base import Remedy, Report
 from autoprumux.records import (
     Candidate,
@@ -17,6 +17,7 @@ from autoprumux.records import (
     Structure,
     Throughput,
 )
+from trainers import errors as trainer_errors
 from trainers import pipeline, pretraining
 from trainers.config import TrainerConfig, to_dict
 from trainers.errors import (
@@ -28,6 +29,7 @@ from trainers.errors import (
     TrainerError,
     TrainingError,
 )
+from trainers.processes import ALONE, Processes
 from trainers.results import ExportResult, PhaseResult, TrainerResult
 
 INPUT_CAUSES: dict[type[TrainerError], str] = {
@@ -53,6 +55,25 @@ def _options() -> frozenset[str]:
 _OPTION = re.compile(rf"`({'|'.join(map(re.escape, _options()))})`")
 
 
+@dataclass(frozen=True)
+class CheckTask:
+    """What `TrainedEvaluator.check` has the other processes do."""
+
+    config: TrainerConfig
+    cache_dir: Path
+    seed: int
+    sparsities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What `TrainedEvaluator.evaluate` has the other processes do."""
+
+    candidate: Candidate
+    seed: int
+    remedy: Remedy | None
+
+
 class TrainedEvaluator:
     """Trains candidates for real.
 
@@ -61,13 +82,24 @@ class TrainedEvaluator:
         cache_dir: Folder of the phase cache; candidates of the same width share phases there.
         seed: Seed of the study, for the phases that candidates of a width share.
         sparsities: Those that will be asked for; `check` refuses what the gates cannot reach.
+        processes: Those that train together; the first one's evaluator tells the others', see
+            `autoprumux.evaluators.together`.
     """
 
     def __init__(
-        self, config: TrainerConfig, cache_dir: Path, seed: int, sparsities: Iterable[float] = ()
+        self,
+        config: TrainerConfig,
+        cache_dir: Path,
+        seed: int,
+        sparsities: Iterable[float] = (),
+        *,
+        processes: Processes = ALONE,
     ) -> None:
-        self.trainer = pipeline.Trainer(config, shared_seed=seed, cache_dir=cache_dir)
+        self.trainer = pipeline.Trainer(
+            config, shared_seed=seed, cache_dir=cache_dir, processes=processes
+        )
         self.sparsities = tuple(sparsities)
+        self.remedy: Remedy | None = None
         self._fingerprint: str | None = None
 
     @property
@@ -82,7 +114,11 @@ class TrainedEvaluator:
         """See `Evaluator.check`; what was found right once is not loaded again."""
         if self._fingerprint is not None:
             return
+        trainer = self.trainer
         try:
+            self._tell(
+                CheckTask(trainer.config, trainer.cache_dir, trainer.shared_seed, self.sparsities)
+            )
             self._fingerprint = self.trainer.check(self.sparsities)
         except TrainerError as error:
             raise map_error(error) from error
@@ -91,6 +127,7 @@ class TrainedEvaluator:
         """See `Evaluator.evaluate`."""
         started = time.perf_counter()
         try:
+            self._tell(TrainTask(candidate, seed, self.remedy))
             result = self.trainer.train_and_measure(
                 num_instances=candidate.num_instances,
                 sparsity=candidate.sparsity,
@@ -101,6 +138,19 @@ class TrainedEvaluator:
             raise map_error(error) from error
         return to_measurement(result, seed=seed, elapsed_s=time.perf_counter() - started)
 
+    def help_to_evaluate(self, task: "TrainTask") -> None:
+        """Take a share of a training that the first process leads; see `evaluate`."""
+        evaluator = self if task.remedy is None else self.with_remedy(task.remedy)
+        evaluator.trainer.help_to_train(
+            num_instances=task.candidate.num_instances,
+            sparsity=task.candidate.sparsity,
+            seed=task.seed,
+        )
+
+    def _tell(self, task: "CheckTask | TrainTask") -> None:
+        """Have the other processes, which wait for it, do the same as this one."""
+        self.trainer.processes.tell(task)
+
     def with_remedy(self, remedy: Remedy) -> "TrainedEvaluator":
         """See `Remediable.with_remedy`; the data is not loaded again."""
         phases = {
@@ -110,6 +160,7 @@ class TrainedEvaluator:
         }
         num_parts = self.trainer.config.num_parts * remedy.num_parts
         other = copy(self)
+        other.remedy = remedy
         other.trainer = self.trainer.with_config(
             replace(self.trainer.config, num_parts=num_parts, **phases)
         )
@@ -168,6 +219,8 @@ def export_checkpoint(
 def map_error(error: TrainerError) -> EvaluationError:
     """Yield our error for one of the trainers', options named as in a study file."""
     message = _OPTION.sub(r"`trainer.\1`", str(error))
+    if isinstance(error, trainer_errors.LostProcessError):
+        return LostProcessError(message, cause="process")
     if isinstance(error, TrainingError):
         return TrialError(message, cause=error.cause)
     return InputError(message, cause=INPUT_CAUSES.get(type(error), "input"))

@@ -18,7 +18,13 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from autoprumux.errors import InputError, StorageError, TrialError, UsageError
+from autoprumux.errors import (
+    InputError,
+    LostProcessError,
+    StorageError,
+    TrialError,
+    UsageError,
+)
 from autoprumux.evaluators.base import Evaluator, Remediable, Report
 from autoprumux.records import (
     Candidate,
@@ -105,6 +111,7 @@ class Objective:
             InputError: If every trial would fail, or the baseline was measured on another device;
                 the trial stays running, to be taken up later.
             StorageError: If the outcome cannot be stored; likewise.
+            LostProcessError: If one of several processes that train it is gone; likewise.
             TrialTakenError: If another worker took it up meanwhile; the outcome is dropped.
             KeyboardInterrupt: If `stop` was set; the trial stays running.
         """
@@ -265,7 +272,7 @@ class Objective:
     ) -> Measurement | Failure:
         try:
             measurement = evaluator.evaluate(candidate, seed, report)
-        except (InputError, UsageError, StorageError):
+        except (InputError, LostProcessError, UsageError, StorageError):
             raise
         except TrialError as error:
             return Failure(

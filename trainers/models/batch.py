@@ -29,6 +29,10 @@ class Batch:
         for chunk in zip(*(part.split(num_groups) for part in parts), strict=True):
             yield Batch(*chunk)
 
+    def rows(self, rows: slice) -> "Batch":
+        """Yield some of the groups, padded as they are here."""
+        return Batch(self.input_ids[rows], self.attention_mask[rows], self.token_type_ids[rows])
+
     def as_single(self) -> "Batch":
         """Yield the same sequences as groups of one, `(B * N, 1, T)`, in order."""
         length = self.input_ids.shape[-1]

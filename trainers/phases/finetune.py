@@ -23,6 +23,7 @@ from trainers.phases.loop import (
 )
 from trainers.phases.losses import logit_distillation, masked_mse, task_loss
 from trainers.phases.precision import Precision
+from trainers.phases.update import Losses, MicroBatches, share
 
 TEMPERATURE = 2.0
 """Softmax temperature of the prediction distillation, as in CoFi."""
@@ -76,19 +77,19 @@ class FinetuneProgram:
         )
         optimizer = make_optimizer([model], config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
+        self.micro_batches = MicroBatches()
 
     def update(self, step: int) -> dict[str, Tensor]:
         """See `Program.update`."""
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        total = torch.zeros((), device=self.precision.device)
-        for groups, share in self.precision.parts(self.sampler.groups(step)):
-            loss = share * self._loss_of(groups)
-            loss.backward()
-            total += loss.detach()
+        groups = self.sampler.groups(step)
+        totals = self.micro_batches.sum_gradients(
+            self.precision, self.optimizers, len(groups), lambda: self._draw(groups)
+        )
         clip_and_step(optimizer)
-        return {"loss": total}
+        return totals
 
     def evaluate(self) -> float | None:
         """Yield the accuracy on the held-out examples, grouped in their order."""
@@ -103,31 +104,42 @@ class FinetuneProgram:
             logits = predict_logits(self.teacher, self.examples, self.precision.device)
         return torch.from_numpy(logits).to(self.precision.device)
 
-    def _loss_of(self, groups: NDArray[np.int64]) -> Tensor:
-        batch = make_batch(self.examples, groups, self.precision.device)
+    def _draw(self, groups: NDArray[np.int64]) -> Losses:
+        device = self.precision.device
+        whole = make_batch(self.examples, groups, device)
         assert self.examples.labels is not None
-        labels = torch.from_numpy(self.examples.labels[groups]).to(self.precision.device)
+        labels = torch.from_numpy(self.examples.labels[groups]).to(device)
         target = self._targets[torch.from_numpy(groups)] if self._asks_once else None
-        with self.precision.autocast():
-            return self._loss(batch, target, labels)
 
-    def _loss(self, batch: Batch, target: Tensor | None, labels: Tensor) -> Tensor:
+        def losses(rows: slice) -> dict[str, Tensor]:
+            asked = None if target is None else target[rows]
+            with self.precision.autocast():
+                return {"loss": self._loss(whole, rows, asked, labels[rows])}
+
+        return losses
+
+    def _loss(self, whole: Batch, rows: slice, target: Tensor | None, labels: Tensor) -> Tensor:
+        """Yield the part of the batch's loss that its groups `rows` have."""
+        batch = whole.rows(rows)
+        part = len(labels) / len(whole.input_ids)
         if self.teacher is None:
-            return task_loss(self.model(batch), labels)
+            return part * task_loss(self.model(batch), labels)
         view = teacher_view(self.teacher, batch)
         if self._state_weight == 0:
             if target is None:
                 with torch.no_grad():
                     target = self.teacher(view)
-            return self._mixed(self.model(batch), target, labels)
+            return part * self._mixed(self.model(batch), target, labels)
         with torch.no_grad():
             teacher_states = self.teacher.encode(view)[-1]  # (B * N, T, D)
             target = self.teacher.classify(teacher_states)
         states = self.model.encode(batch)[-1]
-        loss = self._mixed(self.model.classify(states), target, labels)
+        loss = part * self._mixed(self.model.classify(states), target, labels)
         wanted = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
         student = self.model.token_states(states).transpose(1, 2)  # (B, N, T, D)
-        return loss + self._state_weight * masked_mse(student, wanted, batch.attention_mask)
+        matched = masked_mse(student, wanted, batch.attention_mask)
+        weight = self._state_weight * share(batch.attention_mask, whole.attention_mask)
+        return loss + weight * matched
 
     def _mixed(self, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
         share = self.config.distill_weight

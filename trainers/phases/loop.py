@@ -2,7 +2,6 @@
 
 import json
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,9 @@ from torch.optim import Optimizer
 
 from trainers.config import PhaseConfig
 from trainers.errors import CheckpointError, DivergedError
+from trainers.measure.memory import peak_memory_mib, reset_peak_memory
 from trainers.models.checkpoints import read_tensors, save_tensors, shorten
+from trainers.processes import ALONE, Processes
 from trainers.results import HistoryPoint, PhaseResult
 
 Report = Callable[[str, float, int], None]
@@ -54,6 +55,8 @@ class LoopOptions:
     """What the program's score is called in reports."""
     stop_score: float = math.inf
     """Score at which the phase ends before its last update."""
+    processes: Processes = ALONE
+    """Those that run this phase; the first one scores, reports and writes."""
 
 
 @dataclass
@@ -101,16 +104,23 @@ def clip_and_step(optimizer: Optimizer) -> None:
 def run_phase(name: str, program: Program, options: LoopOptions, report: Report) -> PhaseResult:
     """Run or take up a phase; afterwards `program.modules["model"]` holds the best weights.
 
+    All processes of a launch run it at once: each update is theirs together, and at its end the
+    weights of all have the same bits. The best weights are the first one's alone.
+
     The global generator is seeded anew for every update from (seed, step), and batches follow
     from the step, so a killed and resumed phase ends with the weights of an undisturbed one.
     `report` may raise `KeyboardInterrupt` at `NAME/step` to end the phase at a checkpoint.
 
     Raises:
         DivergedError: If a loss is NaN or infinite.
-        CheckpointError: If the stored progress is damaged.
+        CheckpointError: If the stored progress is damaged, or not the same for all processes.
         DiskError: If progress cannot be written.
+        OtherProcessError: If another process failed.
     """
+    processes = options.processes
+    reset_peak_memory()
     progress = _restore(program, options.progress_path)
+    _require_same_start(processes.exchange(progress.step), options.progress_path)
     history = progress.history if progress.history is not None else []
     report(f"{name}/total", options.num_updates, progress.step)
     for point in history:  # who listens knows as much as if the phase had never stopped
@@ -133,7 +143,7 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         if progress.step % REPORT_EVERY == 0 or progress.step == options.num_updates:
             _note(history, report, name, {k: float(v) for k, v in values.items()}, progress.step)
         if progress.step in evaluations:
-            _evaluate(name, program, progress, history, (report, options.score_name))
+            _evaluate(name, program, progress, history, (report, options))
         progress.duration_s = base_duration + time.perf_counter() - started
         if progress.best_score >= options.stop_score:
             break  # before any checkpoint, so that a resumed phase ends at the same update
@@ -143,7 +153,8 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         except KeyboardInterrupt:  # whoever listens asks to stop: lose nothing
             _save(program, progress, options.progress_path)
             raise
-        if time.perf_counter() - saved > options.checkpoint_interval_s:
+        is_due = time.perf_counter() - saved > options.checkpoint_interval_s
+        if is_due and processes.is_first:
             _save(program, progress, options.progress_path)
             saved = time.perf_counter()
     if progress.best is not None:
@@ -152,17 +163,18 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         name=name,
         num_updates=progress.step,
         duration_s=progress.duration_s,
-        memory_mib=max(progress.memory_mib, peak_memory_mib()),
+        memory_mib=max(processes.exchange(max(progress.memory_mib, peak_memory_mib()))),
         is_cached=False,
         history=tuple(history),
     )
 
 
-def peak_memory_mib() -> float:
-    """Yield the peak memory of the CUDA device, or else of this process, in MiB."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _require_same_start(steps: list[int], path: Path) -> None:
+    if len(set(steps)) > 1:
+        raise CheckpointError(
+            f"The processes found different progress in `{path}` (updates {steps}); give all of "
+            "them the same `--cache-dir`."
+        )
 
 
 def _note(
@@ -178,15 +190,18 @@ def _evaluate(
     program: Program,
     progress: _Progress,
     history: list[HistoryPoint],
-    told: tuple[Report, str],
+    told: tuple[Report, LoopOptions],
 ) -> None:
-    report, score_name = told
-    score = program.evaluate()
+    report, options = told
+    processes = options.processes
+    score = processes.tell(program.evaluate() if processes.is_first else None)
     if score is None:
         return
-    _note(history, report, name, {score_name: score}, progress.step)
+    _note(history, report, name, {options.score_name: score}, progress.step)
     if score >= progress.best_score:  # the later of two equals has trained longer
         progress.best_score = score
+        if not processes.is_first:
+            return
         state = program.modules["model"].state_dict()
         progress.best = {key: tensor.detach().clone() for key, tensor in state.items()}
 

@@ -1,12 +1,11 @@
-"""Where and in which precision a phase computes, and how much of a batch at once."""
+"""Where, with whom and in which precision a phase computes, and how much of a batch at once."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from trainers.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -16,15 +15,9 @@ class Precision:
     device: torch.device
     dtype: torch.dtype = torch.float32
     num_parts: int = 1
-    """Parts that a batch goes through the model in, for want of memory."""
-
-    def parts(self, groups: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], float]]:
-        """Yield the `(B, N)` groups of a batch in parts, each with its share of the whole.
-
-        The shares weigh the losses, whose gradients then sum to that of the batch.
-        """
-        for part in np.array_split(groups, min(self.num_parts, len(groups))):
-            yield part, len(part) / len(groups)
+    """Parts that a batch goes through the model in, for want of memory; see `MicroBatches`."""
+    processes: Processes = ALONE
+    """Those that share every batch."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Yield the context for forward passes; weights and updates stay float32."""

@@ -5,7 +5,8 @@ teaches a small model to compare two segments only after very many updates.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ from trainers.phases.loop import (
 )
 from trainers.phases.losses import masked_mse
 from trainers.phases.precision import Precision
-from trainers.phases.prime import Vocabulary, bag_loss, retrieval_loss
+from trainers.phases.prime import Vocabulary, bag_loss, bag_share, retrieval_loss
+from trainers.phases.update import Losses, MicroBatches, share
 
 
 def corrupt(
@@ -56,6 +58,31 @@ def corrupt(
         draw < 0.8, mask_id, torch.where(draw < 0.9, vocabulary.tokens[ranks], ids)
     )
     return replace(batch, input_ids=torch.where(chosen, hidden, ids)), chosen
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A batch with everything random about it."""
+
+    clean: Batch
+    """What is to be predicted."""
+    batch: Batch
+    """What the model reads."""
+    chosen: Tensor
+    """`(B, N, T)` booleans: tokens to predict."""
+    is_changed: Tensor
+    """`(B, N, T)` booleans: replaced words."""
+
+    @property
+    def is_second(self) -> Tensor:
+        """`(B, N, T)` booleans: tokens of second segments."""
+        return self.batch.token_type_ids == 1
+
+    def rows(self, rows: slice) -> "_Drawn":
+        """Yield some of the groups."""
+        return _Drawn(
+            self.clean.rows(rows), self.batch.rows(rows), self.chosen[rows], self.is_changed[rows]
+        )
 
 
 class PretrainProgram:
@@ -103,23 +130,21 @@ class PretrainProgram:
         self.modules: Mapping[str, nn.Module] = trained
         optimizer = make_optimizer(list(trained.values()), config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
+        self.micro_batches = MicroBatches()
 
     def update(self, step: int) -> dict[str, Tensor]:
         """See `Program.update`."""
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        totals = dict[str, Tensor]()
-        for groups, share in self.precision.parts(self.sampler.groups(step)):
-            values = {name: share * value for name, value in self._losses(groups).items()}
-            values["loss"].backward()
-            for name, value in values.items():
-                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
+        groups = self.sampler.groups(step)
+        totals = self.micro_batches.sum_gradients(
+            self.precision, self.optimizers, len(groups), lambda: self._draw(groups)
+        )
         clip_and_step(optimizer)
         return totals
 
-    def _losses(self, groups: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Yield the weighted sum `loss` of a part of the batch, and what is in it."""
+    def _draw(self, groups: NDArray[np.int64]) -> Losses:
         clean = make_batch(self.corpus, groups, self.precision.device)
         is_changed = torch.zeros_like(clean.attention_mask)
         if self.config.detect_weight > 0:
@@ -132,20 +157,27 @@ class PretrainProgram:
             self.vocabulary,
         )
         chosen &= ~is_changed.any(dim=-1, keepdim=True)  # an altered text predicts nothing
+        return partial(self._losses, _Drawn(clean, batch, chosen, is_changed))
+
+    def _losses(self, whole: "_Drawn", rows: slice) -> dict[str, Tensor]:
+        """Yield the weighted sum `loss` of a part of the batch, and what is in it."""
+        drawn = whole.rows(rows)
+        clean, batch = drawn.clean, drawn.batch
         with self.precision.autocast():
             states = self.model.encode(batch)[-1]
-            values = {"mlm_loss": self._mlm_loss(states, clean, chosen)}
+            mlm_loss = self._mlm_loss(states, clean, drawn.chosen)
+            values = {"mlm_loss": share(drawn.chosen, whole.chosen) * mlm_loss}
             loss = values["mlm_loss"]
             if self.config.detect_weight > 0:
-                values["detect_loss"] = self._detect_loss(states, batch, is_changed)
+                values["detect_loss"] = self._detect_loss(states, drawn, whole)
                 loss = loss + self.config.detect_weight * values["detect_loss"]
             if self.config.bag_weight > 0:
-                values["bag_loss"] = bag_loss(
-                    self.model, self.head, states, clean, self.vocabulary
-                )
+                bag = bag_loss(self.model, self.head, states, clean, self.vocabulary)
+                values["bag_loss"] = bag_share(clean, whole.clean) * bag
                 loss = loss + self.config.bag_weight * values["bag_loss"]
             if self.teacher is not None:
-                values["state_loss"] = self._state_loss(self.teacher, states, batch)
+                part = share(batch.attention_mask, whole.batch.attention_mask)
+                values["state_loss"] = part * self._state_loss(self.teacher, states, batch)
                 loss = loss + self.config.distill_weight * values["state_loss"]
         return {"loss": loss, **values}
 
@@ -168,9 +200,9 @@ class PretrainProgram:
         ids = clean.input_ids[chosen]
         return retrieval_loss(self.model, self.head, tokens, ids, self.vocabulary)
 
-    def _detect_loss(self, states: Tensor, batch: Batch, is_changed: Tensor) -> Tensor:
+    def _detect_loss(self, states: Tensor, drawn: "_Drawn", whole: "_Drawn") -> Tensor:
         """Cross-entropy over tokens of second segments, and over sequences with one."""
-        is_second = batch.token_type_ids == 1
+        is_second, is_changed = drawn.is_second, drawn.is_changed
         if not is_second.any():
             return states.new_zeros(())  # single texts alone
         tokens = self.model.token_states(states, _indices(is_second))
@@ -184,7 +216,8 @@ class PretrainProgram:
         sequence_loss = F.binary_cross_entropy_with_logits(
             sequence_logits.float(), is_changed.any(dim=-1)[has_second].float()
         )
-        return token_loss + sequence_loss
+        sequence_share = share(has_second, whole.is_second.any(dim=-1))
+        return share(is_second, whole.is_second) * token_loss + sequence_share * sequence_loss
 
     def _state_loss(self, teacher: MuxedBert, states: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():

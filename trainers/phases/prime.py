@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -21,6 +22,7 @@ from trainers.phases.loop import (
     set_learning_rate,
 )
 from trainers.phases.precision import Precision
+from trainers.phases.update import Losses, MicroBatches, share
 
 MAX_SCORED = 512
 """Held-out texts that retrieval is scored on: thousands of tokens, a second or so."""
@@ -92,6 +94,11 @@ def bag_loss(
     return -(named * is_real).sum() / is_real.sum().clamp(min=1)
 
 
+def bag_share(part: Batch, whole: Batch) -> float:
+    """Yield which part of the tokens that `bag_loss` averages over is in `part`."""
+    return share(part.attention_mask[..., 1:], whole.attention_mask[..., 1:])
+
+
 @torch.no_grad()
 def retrieval_accuracy(
     model: MuxedBert,
@@ -156,44 +163,57 @@ class PrimeProgram:
         self.modules: Mapping[str, nn.Module] = {"model": model, "token_head": head}
         optimizer = make_optimizer([model, head], config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
+        self.micro_batches = MicroBatches()
 
     def update(self, step: int) -> dict[str, Tensor]:
         """See `Program.update`; the global generator, seeded for this step, draws the slots."""
         self.model.train()
         optimizer = self.optimizers["model"]
         set_learning_rate(optimizer, learning_rate(self.config, step))
-        total = torch.zeros((), device=self.precision.device)
-        for groups, share in self.precision.parts(self.sampler.groups(step)):
-            loss = share * self._loss(make_batch(self.corpus, groups, self.precision.device))
-            loss.backward()
-            total += loss.detach()
+        groups = self.sampler.groups(step)
+        totals = self.micro_batches.sum_gradients(
+            self.precision, self.optimizers, len(groups), lambda: self._draw(groups)
+        )
         clip_and_step(optimizer)
-        return {"loss": total}
+        return totals
 
-    def _loss(self, batch: Batch) -> Tensor:
-        with self.precision.autocast():
-            states = self.model.encode(batch)[-1]
-            loss = self._retrieval_loss(states, batch)
-            if self.config.bag_weight > 0:
-                bag = bag_loss(self.model, self.head, states, batch, self.vocabulary)
-                loss = loss + self.config.bag_weight * bag
-        return loss
+    def _draw(self, groups: NDArray[np.int64]) -> Losses:
+        whole = make_batch(self.corpus, groups, self.precision.device)
+        slots, is_asked = self._draw_slots(whole)
 
-    def _retrieval_loss(self, states: Tensor, batch: Batch) -> Tensor:
-        slots = self._draw_slots(batch)  # (B, K, T)
+        def losses(rows: slice) -> dict[str, Tensor]:
+            batch, part = whole.rows(rows), share(is_asked[rows], is_asked)
+            with self.precision.autocast():
+                states = self.model.encode(batch)[-1]
+                loss = part * self._retrieval_loss(states, batch, slots[rows], is_asked[rows])
+                if self.config.bag_weight > 0:
+                    bag = bag_loss(self.model, self.head, states, batch, self.vocabulary)
+                    loss = loss + self.config.bag_weight * bag_share(batch, whole) * bag
+            return {"loss": loss}
+
+        return losses
+
+    def _retrieval_loss(
+        self, states: Tensor, batch: Batch, slots: Tensor, is_asked: Tensor
+    ) -> Tensor:
         ids = batch.input_ids.gather(1, slots)
-        is_asked = batch.attention_mask.gather(1, slots)
-        if self.config.bag_weight > 0:
-            is_asked[..., 0] = False  # this state names the whole sequence
         groups, _, places = is_asked.nonzero(as_tuple=True)
         tokens = self.model.token_states(states, (groups, slots[is_asked], places))
         return retrieval_loss(self.model, self.head, tokens, ids[is_asked], self.vocabulary)
 
-    def _draw_slots(self, batch: Batch) -> Tensor:
-        """Draw `(B, K, T)` different instances at each position, all of them if K = N."""
+    def _draw_slots(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Draw different instances at each position, all of them if K = N.
+
+        Returns:
+            `(B, K, T)` instances, and whether there is a token that is asked for.
+        """
         num_slots = self.config.slots_per_token or batch.input_ids.shape[1]
         scores = torch.rand(batch.input_ids.shape, device=batch.input_ids.device)
-        return scores.argsort(dim=1)[:, :num_slots]
+        slots = scores.argsort(dim=1)[:, :num_slots]
+        is_asked = batch.attention_mask.gather(1, slots)
+        if self.config.bag_weight > 0:
+            is_asked[..., 0] = False  # this state names the whole sequence
+        return slots, is_asked
 
     def evaluate(self) -> float | None:
         """Yield the share of held-out tokens that are retrieved; see `retrieval_accuracy`."""

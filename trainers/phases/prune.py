@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from trainers.config import PruneConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
+from trainers.models.batch import Batch
 from trainers.models.masks import Gates, Lagrangian, Masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.phases.alignment import align_layers, choose_teachers, same_layers
@@ -27,6 +28,7 @@ from trainers.phases.losses import (
     task_loss,
 )
 from trainers.phases.precision import Precision
+from trainers.phases.update import Losses, MicroBatches, share
 
 
 def identity_map(size: int) -> nn.Linear:
@@ -91,6 +93,7 @@ class PruneProgram:
                 self.lagrangian.parameters(), lr=config.multiplier_learning_rate, maximize=True
             ),
         }
+        self.micro_batches = MicroBatches()
 
     def climb_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Begin where a run at a lower sparsity ended; its target rises from what that reached.
@@ -118,11 +121,11 @@ class PruneProgram:
         """See `Program.update`."""
         self.model.train()
         set_learning_rate(self.optimizers["model"], learning_rate(self.config, step))
-        total = torch.zeros((), device=self.precision.device)
-        for groups, share in self.precision.parts(self.sampler.groups(step)):
-            loss = share * self._distillation(step, groups)
-            loss.backward()
-            total += loss.detach()
+        groups = self.sampler.groups(step)
+        trained = {name: self.optimizers[name] for name in ("model", "gates")}
+        totals = self.micro_batches.sum_gradients(
+            self.precision, trained, len(groups), lambda: self._draw(step, groups)
+        )
         expected = self.gates.expected_sparsity()
         target = target_sparsity(self.config, self.sparsity, self.start, step)
         self.lagrangian(expected, target).backward()
@@ -131,7 +134,7 @@ class PruneProgram:
             self.optimizers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
         self.gates.clamp_()
-        return {"loss": total, "sparsity": expected.detach()}
+        return {**totals, "sparsity": expected.detach()}
 
     def evaluate(self) -> float | None:
         """Weights and gates move together to the end of the schedule, so the last are kept."""
@@ -142,27 +145,40 @@ class PruneProgram:
         generator = torch.Generator(self.precision.device)
         return self.gates.sample(generator.manual_seed(self.seed * 1_000_003 + step))
 
-    def _distillation(self, step: int, groups: NDArray[np.int64]) -> Tensor:
-        masks = self._sample_masks(step)
-        batch = make_batch(self.examples, groups, self.precision.device)
-        with self.precision.autocast():
-            with torch.no_grad():
-                teacher_states = self.teacher.encode(batch)
-                teacher_logits = self.teacher.classify(teacher_states[-1])
-            states = self.model.encode(batch, masks)
-            logits = self.model.classify(states[-1])
-            weights = self.config
-            loss = weights.logit_distill_weight * logit_distillation(
-                logits, teacher_logits, weights.temperature
+    def _draw(self, step: int, groups: NDArray[np.int64]) -> Losses:
+        whole = make_batch(self.examples, groups, self.precision.device)
+
+        def losses(rows: slice) -> dict[str, Tensor]:
+            with self.precision.autocast():
+                return {"loss": self._distillation(step, groups[rows], whole, rows)}
+
+        return losses
+
+    def _distillation(
+        self, step: int, groups: NDArray[np.int64], whole: Batch, rows: slice
+    ) -> Tensor:
+        """Yield the part of the batch's loss that `groups`, its `rows`, have."""
+        masks, batch = self._sample_masks(step), whole.rows(rows)
+        with torch.no_grad():
+            teacher_states = self.teacher.encode(batch)
+            teacher_logits = self.teacher.classify(teacher_states[-1])
+        states = self.model.encode(batch, masks)
+        logits = self.model.classify(states[-1])
+        weights, part = self.config, len(groups) / len(whole.input_ids)
+        loss = (part * weights.logit_distill_weight) * logit_distillation(
+            logits, teacher_logits, weights.temperature
+        )
+        if weights.layer_distill_weight > 0:
+            mask = self.model.attended(batch)
+            mask_share = share(mask, self.model.attended(whole))
+            aligned = self._layer_distillation(
+                step, states, teacher_states, masks, (mask, mask_share)
             )
-            if weights.layer_distill_weight > 0:
-                mask = self.model.attended(batch)
-                aligned = self._layer_distillation(step, states, teacher_states, masks, mask)
-                loss = loss + weights.layer_distill_weight * aligned
-            if weights.label_weight > 0:
-                assert self.examples.labels is not None
-                labels = torch.from_numpy(self.examples.labels[groups]).to(logits.device)
-                loss = loss + weights.label_weight * task_loss(logits, labels)
+            loss = loss + (mask_share * weights.layer_distill_weight) * aligned
+        if weights.label_weight > 0:
+            assert self.examples.labels is not None
+            labels = torch.from_numpy(self.examples.labels[groups]).to(logits.device)
+            loss = loss + (part * weights.label_weight) * task_loss(logits, labels)
         return loss
 
     def _layer_distillation(
@@ -171,8 +187,10 @@ class PruneProgram:
         states: list[Tensor],
         teacher_states: list[Tensor],
         masks: Masks,
-        mask: Tensor,
+        attended: tuple[Tensor, float],
     ) -> Tensor:
+        """Yield the error of aligned layers; `attended` is their mask and its share."""
+        mask, mask_share = attended
         word = self.config.layer_alignment
         random = np.random.default_rng([self.seed, step])
         teachers = choose_teachers(word, len(teacher_states), random)
@@ -182,5 +200,13 @@ class PruneProgram:
             pairs = same_layers(exists)
         else:
             distances = layer_distances(states, targets, self.layer_map, mask)
-            pairs = align_layers(word, distances, exists)
+            pairs = align_layers(word, self._over_processes(distances, mask_share), exists)
         return layer_distillation(states, targets, self.layer_map, pairs, mask)
+
+    def _over_processes(self, distances: Tensor, part: float) -> Tensor:
+        """Yield the distances in what all processes have at once, so that all align alike."""
+        processes = self.precision.processes
+        if processes.count == 1:
+            return distances
+        told = processes.exchange((part * distances.double()).tolist())
+        return torch.tensor(told, dtype=torch.float64).sum(dim=0).to(distances)

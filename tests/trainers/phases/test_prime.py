@@ -99,7 +99,10 @@ def test_a_state_that_names_its_sequence_is_not_asked_for_its_own_token(make_mod
         states = torch.randn(*batch.input_ids[:, 0].shape, 32, dtype=torch.float64)
         changed = states.clone()
         changed[:, 0] += 1
-        losses[weight] = [program._retrieval_loss(s, batch).item() for s in (states, changed)]
+        asked = program._draw_slots(batch)
+        losses[weight] = [
+            program._retrieval_loss(s, batch, *asked).item() for s in (states, changed)
+        ]
 
     assert abs(losses[0.0][0] - losses[0.0][1]) > 1e-3
     assert losses[1.0][0] == pytest.approx(losses[1.0][1], abs=1e-5)
