@@ -432,8 +432,10 @@ class TrainerConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` trains under autocast; faster where the processor has it."""
     num_parts: int = 1
-    """Parts that each training batch goes through the model in; more need less memory. Gradients
-    are summed, so that results differ by rounding, dropout and the weighting of padding only."""
+    """Parts that each training batch goes through the model in, in every process; more need less
+    memory. Losses and gradients add up to those of the batch, so that results differ by rounding
+    and dropout only; and in pruning each part aligns its layers for itself. A batch that does not
+    fit is tried again in twice as many parts, down to single groups."""
     checkpoint_interval_s: float = 20.0
     """Seconds between checkpoints inside a phase: what a crash can cost at most."""
 

@@ -30,11 +30,13 @@ class Launch:
 
 
 def launch() -> Launch:
-    """Yield this process's place in its launch."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Yield this process's place in its launch; alone unless a launcher has set all variables."""
+    if not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
         return Launch(0, 0, 1)
-    return Launch(int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), count)
+    rank, local_rank, count = (
+        int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    )
+    return Launch(rank, local_rank, count)
 
 
 def together(lead: "Callable[[Processes | None], T]") -> T:

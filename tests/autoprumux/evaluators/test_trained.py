@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from autoprumux import errors
 from autoprumux.errors import EvaluationError, InputError, TrialError
 from autoprumux.evaluators import trained
 from autoprumux.evaluators.base import Remedy
@@ -14,7 +15,8 @@ from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_er
 from autoprumux.records import FAILURE_CAUSES, Candidate
 from trainers import errors as trainer_errors
 from trainers.config import TrainerConfig
-from trainers.errors import SparsityError, TrainerError, TrainingError
+from trainers.errors import LostProcessError, SparsityError, TrainerError, TrainingError
+from trainers.processes import ALONE
 from trainers.results import (
     AccuracyResult,
     HistoryPoint,
@@ -112,13 +114,15 @@ def test_every_error_of_the_trainers_is_mapped(kind):
         assert type(error) is TrialError
         assert error.cause == kind.cause
         assert kind is TrainingError or kind.cause in FAILURE_CAUSES
+    elif kind is LostProcessError:  # ends the search, and is no failure of the trial
+        assert type(error) is errors.LostProcessError
     else:
         assert type(error) is InputError
         assert error.cause == INPUT_CAUSES[kind]  # none is missed
 
 
 def test_the_errors_of_the_trainers_are_found():
-    assert len(own_errors()) == 10
+    assert len(own_errors()) == 11
 
 
 @pytest.mark.parametrize(
@@ -209,6 +213,7 @@ def test_a_candidate_is_trained_as_asked(monkeypatch, result):
         "shared_seed": 3,
         "cache_dir": Path("cache"),
         "report": ignore,
+        "processes": ALONE,
     }
     assert measurement.seed == 11
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainers.config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
-from trainers.errors import CheckpointError, DivergedError
+from trainers.errors import CheckpointError, DivergedError, OutOfMemoryError
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
 from trainers.phases.finetune import FinetuneProgram
@@ -360,6 +361,79 @@ def test_every_update_ticks_and_losses_are_reported_from_time_to_time(make_optio
     assert result.num_updates == 45
     assert result.memory_mib > 1
     assert not result.is_cached
+
+
+def test_the_peak_of_memory_is_that_of_the_phase(make_options, tmp_path):
+    class LargeProgram(ScriptedProgram):
+        def update(self, step):
+            torch.ones(100 << 18).sum()  # 100 MiB
+            return super().update(step)
+
+    def peak(name, program):
+        options = replace(make_options(num_updates=2), progress_path=tmp_path / f"{name}.st")
+        return run_phase(name, program, options, ignore).memory_mib
+
+    small, large, later = (
+        peak("small", ScriptedProgram()),
+        peak("large", LargeProgram()),
+        peak("later", ScriptedProgram()),
+    )
+
+    assert large > small + 90
+    assert later < large - 90
+
+
+def test_a_batch_that_does_not_fit_is_tried_again_in_parts_and_says_so(make_program, make_options):
+    def scarce(most, kind):
+        program = make_program(kind)
+        draw = program._draw
+
+        def draw_scarce(groups):
+            losses = draw(groups)
+
+            def limited(rows):
+                if rows.stop - rows.start > most:
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+                return losses(rows)
+
+            return limited
+
+        program._draw = draw_scarce
+        return program
+
+    program = scarce(1, "finetune")
+    result = run_phase("finetune", program, make_options(), ignore)
+
+    assert [p.value for p in result.history if p.name == "num_parts"] == [4.0]
+    assert program.micro_batches.num_halvings == 2  # not anew at every update
+    with pytest.raises(OutOfMemoryError, match="one group of a batch at a time"):
+        scarce(0, "prime").update(0)
+
+
+def test_other_errors_of_an_update_are_not_taken_for_memory(make_program, monkeypatch):
+    program = make_program("finetune")
+    monkeypatch.setattr(program, "_draw", lambda groups: {}["missing"])
+
+    with pytest.raises(KeyError, match="missing"):
+        program.update(0)
+
+
+@pytest.mark.parametrize("kind", ["prime", "pretrain", "finetune", "prune"])
+def test_a_batch_in_parts_has_the_losses_of_the_whole(make_program, kind):
+    """Texts differ in length, so the parts do not weigh alike."""
+    values = []
+    for num_parts in (1, 3):
+        program = make_program(kind)
+        program.precision = replace(program.precision, num_parts=num_parts)
+        if kind == "prune":  # each part would choose its own layers
+            program.config = replace(program.config, layer_alignment="fixed")
+        for module in (m for root in program.modules.values() for m in root.modules()):
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        torch.manual_seed(1)
+        values.append({name: float(v) for name, v in program.update(0).items()})
+
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
 def test_damaged_progress_is_refused(make_options, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from trainers.phases import prune
 from trainers.phases.losses import layer_distillation
 from trainers.phases.precision import Precision
 from trainers.phases.prune import PruneProgram, identity_map, target_sparsity
+from trainers.processes import Processes
 
 CPU = Precision(torch.device("cpu"))
 
@@ -175,6 +178,22 @@ def test_teachers_are_drawn_anew_at_every_update_and_alike_by_the_same_seed(
     assert seen[0][:2] == ("windowed", 3)
     assert seen[0] != seen[1]
     assert seen[0] == seen[2]
+
+
+def test_layers_are_aligned_by_the_distances_in_what_all_processes_have(
+    make_program,
+):
+    class Two(Processes):
+        def exchange(self, value):
+            return [value, [[5.0, 1.0], [1.0, 1.0]]]
+
+    program = make_program()
+    program.precision = replace(CPU, processes=Two(0, 2))
+
+    distances = program._over_processes(torch.tensor([[2.0, 4.0], [8.0, 4.0]]), 0.25)
+
+    assert distances.tolist() == [[5.5, 2.0], [3.0, 2.0]]
+    assert distances.dtype == torch.float32
 
 
 @pytest.mark.slow
