@@ -186,7 +186,7 @@ def test_priming_asks_for_different_instances_at_each_position(
     head = make_head(torch.float32)
     program = PrimeProgram(make_model(3), head, make_encoded(), config, seed=0, precision=CPU)
 
-    slots = program._draw_slots(make_groups(3, num_groups=50, length=9))
+    slots, _ = program._draw_slots(make_groups(3, num_groups=50, length=9))
 
     assert slots.shape == (50, expected, 9)
     ordered = slots.sort(dim=1).values

@@ -157,7 +157,8 @@ def test_fixed_alignment_leaves_out_a_layer_whose_sub_layers_are_both_closed(mak
     states = [torch.zeros(1, 2, 32)] * 3
     teacher_states = [torch.full((1, 2, 32), float(2**k)) for k in range(3)]
 
-    loss = program._layer_distillation(0, states, teacher_states, masks, torch.ones(1, 2) > 0)
+    attended = torch.ones(1, 2) > 0, 1.0
+    loss = program._layer_distillation(0, states, teacher_states, masks, attended)
 
     assert float(loss.detach()) == 4 + 16  # not the 1 of layer 0; layer 1 has its units
 
