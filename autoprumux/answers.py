@@ -196,7 +196,9 @@ def answer_budgets(
         for model in measured_models(study, baseline)
     ]
     predictions = _predict(study)
-    return tuple(_answer(budget, models, predictions, confidence) for budget in budgets)
+    scored = set(study.best_settings.values())
+    by_cell = {m.candidate.cell: m for m in models if m.candidate in scored}
+    return tuple(_answer(budget, models, by_cell, predictions, confidence) for budget in budgets)
 
 
 def measured_models(study: StudyRecord, baseline: Measurement) -> list[MeasuredModel]:
@@ -235,7 +237,7 @@ def pareto_front(
 
 
 def candidate_grid(study: StudyRecord) -> list[Candidate]:
-    """Candidates that the study's configuration spans, in order of N and s.
+    """Cells (N, s) that the study's configuration spans, in order of N and s.
 
     Raises:
         StorageError: If the stored configuration names no widths or sparsities.
@@ -264,13 +266,13 @@ def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePred
 
     What was stopped early is predicted: it may be within a looser budget than that of its search.
     """
-    measured = study.measured
+    measured = study.by_cell
     grid = sorted({*candidate_grid(study), *measured})
-    stopped = study.stopped
+    stopped = study.stopped_cells
     model = PerformanceModel.from_measured(
         measured, telling_failures(study), grid, stopped=stopped
     )
-    failed = {t.candidate for t in study.trials if t.failure is not None}
+    failed = {t.candidate.cell for t in study.trials if t.failure is not None}
     failed -= measured.keys() | stopped.keys()
     return model, model.predict([c for c in grid if c not in failed])
 
@@ -278,10 +280,11 @@ def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePred
 def _answer(
     budget: float,
     models: Sequence[MeasuredModel],
+    by_cell: Mapping[Candidate, MeasuredModel],
     predictions: tuple[PerformanceModel, Sequence[PerformancePrediction]],
     confidence: float | None,
 ) -> BudgetAnswer:
-    model, candidates = predictions
+    chance, candidates = predictions[0].chance_within, predictions[1]
     within = [m for m in models if m.is_within(budget, confidence)]
     best = min(within, key=_order, default=None)
     closest = None
@@ -291,11 +294,10 @@ def _answer(
             key=lambda m: (m.needed_budget(confidence), *_order(m)),
             default=None,
         )
-    by_candidate = {m.candidate: m for m in models}
     ranked = [
-        _as_measured(prediction, by_candidate[prediction.candidate], budget)
-        if prediction.candidate in by_candidate
-        else _as_predicted(prediction, model.chance_within(prediction.candidate, budget))
+        _as_measured(prediction, by_cell[prediction.candidate], budget)
+        if prediction.candidate in by_cell
+        else _ranked(prediction, loss_interval(prediction), chance(prediction.candidate, budget))
         for prediction in _ranking(candidates, budget, confidence)
     ]
     likely = [m for m in ranked if confidence is None or m.chance >= confidence]
@@ -325,23 +327,21 @@ def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
     return (-model.speedup, -model.measurement.accuracy, model.candidate)
 
 
-def _as_predicted(prediction: PerformancePrediction, chance: float) -> PredictedModel:
-    return _ranked(prediction, loss_interval(prediction), chance, False)
-
-
 def _as_measured(
     prediction: PerformancePrediction, measured: MeasuredModel, budget: float
 ) -> PredictedModel:
-    ranked = _ranked(prediction, measured.interval, measured.chance_within(budget), True)
-    return replace(ranked, is_speed_measured=measured.is_speed_measured)
+    ranked = _ranked(prediction, measured.interval, measured.chance_within(budget))
+    return replace(
+        ranked, candidate=measured.candidate, is_speed_measured=measured.is_speed_measured
+    )
 
 
 def _ranked(
-    prediction: PerformancePrediction, interval: Interval, chance: float, is_verified: bool
+    prediction: PerformancePrediction, interval: Interval, chance: float
 ) -> PredictedModel:
     return PredictedModel(
         candidate=prediction.candidate,
-        is_verified=is_verified,
+        is_verified=prediction.is_measured,
         accuracy=prediction.accuracy,
         accuracy_loss=prediction.accuracy_loss,
         interval=interval,
@@ -349,7 +349,7 @@ def _ranked(
         speedup_interval=speedup_interval(prediction),
         chance=chance,
         is_extrapolated=prediction.is_extrapolated,
-        is_speed_measured=is_verified,
+        is_speed_measured=prediction.is_measured,
     )
 
 

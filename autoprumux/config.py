@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autoprumux.errors import ConfigError
+from autoprumux.hyperparameters import RANGE_KEYS, TABLE, Hyperparameter, require_own
 from trainers.config import TrainerConfig, to_dict
 
 DEFAULT_STORAGE = "sqlite:///autoprumux.db"
@@ -48,12 +49,16 @@ class SearchConfig:
     """True stops a trial that cannot meet the loosest budget any more; docs/search.md."""
     seed: int = 0
     """Seed of the choices and of the trainings."""
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    """Keys of the training phases that are searched with (N, s), each with a list of values or a
+    range; docs/search.md."""
 
     def __post_init__(self) -> None:
         mistakes = [
             *_mistakes_of_axes(self),
             *_mistakes_of_budgets(self),
             *_mistakes_of_limits(self),
+            *_mistakes_of_sampler(self),
         ]
         if mistakes:
             raise ConfigError("\n".join(mistakes))
@@ -71,6 +76,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise ConfigError("`name` must not be empty.")
+        require_own(self.search.hyperparameters, self.trainer)
 
 
 def parse_budgets(text: str, name: str = "--budget") -> tuple[float, ...]:
@@ -98,7 +104,12 @@ def parse_budgets(text: str, name: str = "--budget") -> tuple[float, ...]:
 
 def study_to_dict(config: StudyConfig) -> dict[str, Any]:
     """Yield a study as nested plain dictionaries, ready for JSON."""
-    return to_dict(config)
+    study = to_dict(config)
+    searched = {h.key: h.spelling() for h in config.search.hyperparameters}
+    del study["search"]["hyperparameters"]
+    if searched:  # studies without any are stored as before there were such
+        study["search"]["hyperparameters"] = searched
+    return study
 
 
 def config_hash(config: StudyConfig) -> str:
@@ -131,7 +142,8 @@ def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
     for key in _NO_RECIPE:
         recipe.pop(key, None)
     search = study.get("search", {})
-    return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}}
+    searched = dict(flatten(search.get("hyperparameters", {}), f"{TABLE}."))
+    return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}, **searched}
 
 
 _NO_RECIPE = ("trainer.checkpoint_interval_s", "trainer.num_parts")
@@ -181,6 +193,15 @@ def _mistakes_of_limits(search: SearchConfig) -> Iterator[str]:
         yield f"`search.seed` must be 0 or more, got {search.seed}."
 
 
+def _mistakes_of_sampler(search: SearchConfig) -> Iterator[str]:
+    endless = [h.key for h in search.hyperparameters if h.listed is None]
+    if endless and search.sampler in ("grid", "brute_force"):
+        yield (
+            f"`{TABLE}.{endless[0]}` needs a list or a range with `step`, since "
+            f"`search.sampler` = `{search.sampler}` tries all values."
+        )
+
+
 def _parse_points(part: str, name: str, text: str) -> float:
     try:
         points = float(part)
@@ -194,13 +215,18 @@ def _parse_points(part: str, name: str, text: str) -> float:
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values; the task stays one value, a name or a table."""
+    """Yield dotted keys and values; the task, a name or a table, and ranges stay one value."""
     for key, value in table.items():
         dotted = prefix + key
-        if isinstance(value, Mapping) and dotted not in _WHOLE_KEYS:
+        if isinstance(value, Mapping) and not _is_whole(dotted, value):
             yield from flatten(value, f"{dotted}.")
         else:
             yield dotted, value
+
+
+def _is_whole(key: str, value: Mapping[str, Any]) -> bool:
+    is_range = key.startswith(f"{TABLE}.") and any(name in value for name in RANGE_KEYS)
+    return key in _WHOLE_KEYS or is_range
 
 
 _WHOLE_KEYS = ("task", "trainer.task")

@@ -36,25 +36,58 @@ def known_cause(word: str) -> FailureCause:
     return next((cause for cause in FAILURE_CAUSES if cause == word), "error")
 
 
+Value = float | int | str | bool
+"""Of a hyperparameter."""
+
+
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """A point of the space: mux width N and sparsity s, rounded to four digits."""
+    """A point of the space: mux width N, sparsity s, rounded to four digits, and hyperparameters.
+
+    Without hyperparameters it is also a cell, the (N, s) that all its settings share.
+    """
 
     num_instances: int
     """Mux width N; 1 = no multiplexing."""
     sparsity: float
     """Requested sparsity s of the encoder, in [0, 1)."""
+    hyperparameters: tuple[tuple[str, Value], ...] = ()
+    """Keys of the study file with the values that differ from the study's own, sorted by key."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", round(float(self.sparsity), 4))
+        pairs = tuple(sorted((key, value) for key, value in self.hyperparameters))
+        object.__setattr__(self, "hyperparameters", pairs)
+
+    @property
+    def cell(self) -> "Candidate":
+        """The same N and s with the study's own hyperparameters."""
+        return Candidate(self.num_instances, self.sparsity) if self.hyperparameters else self
 
     @property
     def is_baseline(self) -> bool:
-        """True for the dense baseline (1, 0)."""
-        return self.num_instances == 1 and self.sparsity == 0.0
+        """True for the dense baseline: (1, 0) with the study's own hyperparameters."""
+        return self.num_instances == 1 and self.sparsity == 0.0 and not self.hyperparameters
+
+    @property
+    def setting(self) -> str:
+        """The hyperparameters that differ from the study's own, for print; empty for none."""
+        return " ".join(
+            f"{key.removeprefix('trainer.')}={value_text(value)}"
+            for key, value in self.hyperparameters
+        )
 
     def __str__(self) -> str:
-        return f"N={self.num_instances} s={self.sparsity:.2f}"
+        return " ".join(
+            filter(None, (f"N={self.num_instances} s={self.sparsity:.2f}", self.setting))
+        )
+
+
+def value_text(value: Value) -> str:
+    """Yield a hyperparameter's value as a study file spells it, texts without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +350,34 @@ class StudyRecord:
         }
         measured = self.measured
         return {c: a for c, a in reachable.items() if a is not None and c not in measured}
+
+    @property
+    def best_settings(self) -> dict[Candidate, Candidate]:
+        """Per measured cell (N, s) its most accurate candidate, which it scores with.
+
+        Of equally accurate ones the faster counts. The cell (1, 0) scores with the study's own
+        hyperparameters, whatever others yield there: it is what all else is compared with.
+        """
+        measured = self.measured
+        order = sorted(measured, key=lambda c: (measured[c].accuracy, measured[c].speedup))
+        best = {candidate.cell: candidate for candidate in order}
+        return best | {c: c for c in measured if c.is_baseline}
+
+    @property
+    def by_cell(self) -> dict[Candidate, Measurement]:
+        """Finished trials by cell (N, s), each with its best setting; see `best_settings`."""
+        measured, best = self.measured, self.best_settings
+        return {c.cell: measured[best[c.cell]] for c in measured}
+
+    @property
+    def stopped_cells(self) -> dict[Candidate, float]:
+        """Cells of which nothing is measured, and the most accuracy that they could have reached.
+
+        See `stopped`; of several settings the most hopeful counts.
+        """
+        measured = {candidate.cell for candidate in self.measured}
+        bounds = sorted(self.stopped.items(), key=lambda item: item[1])
+        return {c.cell: reachable for c, reachable in bounds if c.cell not in measured}
 
     @property
     def baseline(self) -> Measurement | None:

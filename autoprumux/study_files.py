@@ -2,7 +2,8 @@
 
 A study file has the keys `name`, `task` (a name or a table), `extends` (a preset or a file to
 start from) and the tables `[search]` and `[trainer]`, whose keys are the fields of `SearchConfig`
-and `TrainerConfig`; `search.budget` is written in points.
+and `TrainerConfig`; `search.budget` is written in points, and the table `[search.hyperparameters]`
+has the keys of `[trainer]` that are searched.
 """
 
 import difflib
@@ -17,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from autoprumux.config import SearchConfig, StudyConfig, flatten, parse_budgets
 from autoprumux.errors import ConfigError
+from autoprumux.hyperparameters import TABLE, Hyperparameter, make_hyperparameter
 from autoprumux.records import StudyRecord
 from trainers.config import TaskConfig, TrainerConfig
 from trainers.errors import ConfigError as TrainerConfigError
@@ -50,7 +52,7 @@ def load_study(
     """
     entries = _read_entries(name_or_path, seen=())
     for override in overrides:
-        entries[override.key] = _Entry(override.value, override.spelling, "")
+        _replace(entries, override)
 
     return _StudyBuilder(entries).build(Path(name_or_path).stem)
 
@@ -111,6 +113,17 @@ def parse_setting(text: str) -> Override:
         return Override(key, tomllib.loads(f"value = {value}")["value"], key)
     except tomllib.TOMLDecodeError:
         return Override(key, value.strip(), key)
+
+
+def _replace(entries: dict[str, "_Entry"], override: Override) -> None:
+    """Put an override's value in the place of the file's; a table of hyperparameters is whole."""
+    if override.key != TABLE or not isinstance(override.value, Mapping):
+        entries[override.key] = _Entry(override.value, override.spelling, "")
+        return
+    for key in [key for key in entries if key.startswith(f"{TABLE}.")]:
+        del entries[key]
+    for key, value in flatten(override.value, f"{TABLE}."):
+        entries[key] = _Entry(value, key, "")
 
 
 def _stored_table(record: StudyRecord, key: str) -> dict[str, Any]:
@@ -200,7 +213,8 @@ def _schema(config_class: type, prefix: str) -> Iterator[tuple[str, Any, type]]:
 def _known_keys() -> dict[str, tuple[Any, type]]:
     """Yield type and owner of every key below `search` and `trainer`."""
     known = [*_schema(SearchConfig, "search."), *_schema(TrainerConfig, "trainer.")]
-    hidden = ("search.budgets", "trainer.task")  # written `search.budget` and `task`
+    # These are written `search.budget`, `task` and as a table of their own.
+    hidden = ("search.budgets", "trainer.task", TABLE)
     return {key: (hint, owner) for key, hint, owner in known if key not in hidden}
 
 
@@ -223,9 +237,11 @@ class _StudyBuilder:
         task = self._take_task()
         budgets = self._take_budgets()
         name = self._take_name(preset, task)
+        searched = self._take_searched()
         values = self._check_values()
-        search = self._make(SearchConfig, "search.", values, budgets)
         trainer = self._make(TrainerConfig, "trainer.", values, task)
+        hyperparameters = {"hyperparameters": self._hyperparameters(searched, trainer)}
+        search = self._make(SearchConfig, "search.", values, budgets | hyperparameters)
         if self._mistakes:
             unique = list(dict.fromkeys(self._mistakes))
             raise ConfigError("\n".join(unique))
@@ -252,6 +268,30 @@ class _StudyBuilder:
         except ConfigError as error:
             self._mistakes.append(entry.mistake(str(error)))
             return {}
+
+    def _take_searched(self) -> dict[str, _Entry]:
+        """Yield the entries of the table of hyperparameters by the key that they replace."""
+        prefix = f"{TABLE}."
+        keys = [key for key in self._entries if key.startswith(prefix)]
+        entry = self._entries.pop(TABLE, None)
+        if entry is not None:
+            self._mistakes.append(
+                entry.mistake(f"`{entry.name}` must be a table, got {entry.value!r}.")
+            )
+        return {key.removeprefix(prefix): self._entries.pop(key) for key in keys}
+
+    def _hyperparameters(
+        self, searched: Mapping[str, _Entry], trainer: TrainerConfig | None
+    ) -> tuple[Hyperparameter, ...]:
+        """Yield what is searched; nothing while there are mistakes in the recipe."""
+        found = []
+        for key, entry in searched.items() if trainer is not None else ():
+            try:
+                assert trainer is not None
+                found.append(make_hyperparameter(key, entry.value, trainer))
+            except ConfigError as error:
+                self._mistakes.append(entry.mistake(str(error)))
+        return tuple(sorted(found, key=lambda h: h.key))
 
     def _take_task(self) -> dict[str, Any]:
         entry = self._entries.pop("task", None)

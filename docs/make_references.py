@@ -47,6 +47,30 @@ num_updates = 4000
 
 Defaults are those of a file that extends nothing; the presets in `studies/` replace some of them.
 
+## `[search.hyperparameters]`
+
+Keys of `trainer.prime`, `trainer.pretrain`, `trainer.finetune`, `trainer.prune` and
+`trainer.finetune_pruned` that are searched together with N and s, each with a list of values or,
+if it is a number, a range:
+
+```toml
+[search.hyperparameters]
+trainer.finetune.learning_rate = [3e-4, 7e-4, 1.5e-3]
+trainer.prune.layer_alignment = ["ordered", "free"]
+trainer.prune.temperature = { low = 1.0, high = 4.0 }
+trainer.prune.gate_learning_rate = { low = 0.01, high = 0.2, log = true }
+trainer.prune.num_updates = { low = 200, high = 600, step = 200 }
+```
+
+The same on the command line:
+`--set 'search.hyperparameters.trainer.prune.temperature={low=1.0, high=4.0}'`, and
+`--set search.hyperparameters={}` leaves out those of the file. The study's own value, which stands
+at the key itself, must be among the values: the dense baseline is trained with it. `log` searches
+by factors, `step` makes a range a list; `--sampler grid` and `brute_force` need lists. Keys whose
+values are lists themselves (`gates`, `ladder`) cannot be searched, nor can those of data, model
+and measurement, which would change what is compared. How they are searched is in
+[search.md](search.md#searched-hyperparameters).
+
 """
 STANDS_ELSEWHERE = ("trainer.task",)
 """Fields that are no keys of their table: the task stands at the top of a study file."""
@@ -55,7 +79,12 @@ SPELT_OTHERWISE = {
         "budget",
         '"2"',
         "Accuracy-loss budgets in points: one, a list `1,3` or a range `0:10:0.5`.",
-    )
+    ),
+    "search.hyperparameters": (
+        "hyperparameters",
+        "{}",
+        "Table of keys of the training phases that are searched with (N, s), see below.",
+    ),
 }
 """Fields that a study file spells in its own way: key, default and description."""
 

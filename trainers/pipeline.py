@@ -75,6 +75,12 @@ class Trainer:
             processes=self.processes,
         )
         other.context = replace(self.context, config=config)
+        if config.data == self.config.data:  # what is encoded stays so
+            encoded = ("train", "held_out", "validation")
+            known = {
+                name: vars(self.context)[name] for name in encoded if name in vars(self.context)
+            }
+            vars(other.context).update(known)
         return other
 
     def check(self, sparsities: Iterable[float] = ()) -> str:

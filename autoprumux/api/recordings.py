@@ -124,7 +124,7 @@ def replay_recorded(
     search = SearchConfig(budgets=parse_budgets(budget))
     if max_trials is not None:
         search = replace(search, max_trials=max_trials)
-    recording = load_recording(recorded)
+    recording = load_recording(recorded).of_best_settings()
     RecordedEvaluator(recording).check()
     space = SearchSpace(recording.candidates)
     return [

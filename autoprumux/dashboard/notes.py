@@ -1,6 +1,7 @@
 """Notes in Markdown: what a study and a trial are, for readers of optuna-dashboard."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from autoprumux.answers import BudgetAnswer, MeasuredModel, answer_budgets, measured_models
 from autoprumux.dashboard.markdown import code_block, escape, table
@@ -66,10 +67,16 @@ def _setting(study: StudyRecord, budgets: Sequence[float]) -> str:
             ("budgets, points of accuracy", _points_list(budgets)),
             ("mux widths N", _listed(search.get("widths"))),
             ("sparsities s", _listed(search.get("sparsities"))),
+            *_searched(search),
             ("trials", ", ".join(counts)),
             ("seed", study.seed),
         ),
     )
+
+
+def _searched(search: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for key, values in _part(search, "hyperparameters").items():
+        yield key.removeprefix("trainer."), json.dumps(values)
 
 
 def _ask(study: StudyRecord, budgets: Sequence[float]) -> tuple[Sequence[BudgetAnswer], str]:

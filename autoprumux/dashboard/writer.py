@@ -158,10 +158,10 @@ def _study_files(
 
 
 def _write_trials(file: Path, record: StudyRecord) -> Path:
-    from autoprumux.report.page.trials import COLUMNS, trial_rows
+    from autoprumux.report.page.trials import columns, trial_rows
 
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow([column.name for column in COLUMNS])
+        writer.writerow([column.name for column in columns(record)])
         writer.writerows([entry.text for entry in row] for row in trial_rows(record))
     return file

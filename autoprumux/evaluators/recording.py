@@ -64,6 +64,19 @@ class Recording:
         """Seeds of the studies, in order."""
         return tuple(sorted({trial.seed for trial in self.trials}))
 
+    def of_best_settings(self) -> "Recording":
+        """Yield the recording with one trial per cell (N, s) and seed: its best setting's.
+
+        The cell (1, 0) keeps the study's own hyperparameters; see `StudyRecord.best_settings`.
+        """
+        best: dict[tuple[Candidate, int], RecordedTrial] = {}
+        for trial in self.trials:
+            key = (trial.candidate.cell, trial.seed)
+            if key not in best or _is_better(trial, best[key]):
+                best[key] = trial
+        trials = (replace(trial, candidate=trial.candidate.cell) for trial in best.values())
+        return replace(self, trials=tuple(trials))
+
     def as_study(self, seed: int) -> StudyRecord:
         """Yield the trials of one seed as the study that they were."""
         own = [trial for trial in self.trials if trial.seed == seed]
@@ -124,6 +137,16 @@ def record_studies(studies: Sequence[StudyRecord], *, name: str, recorded: str) 
         environment=_environment(studies),
         recorded=recorded,
         trials=tuple(trials[key] for key in sorted(trials)),
+    )
+
+
+def _is_better(trial: RecordedTrial, other: RecordedTrial) -> bool:
+    if other.candidate.is_baseline or trial.measurement is None:
+        return False
+    old = other.measurement
+    return old is None or (trial.measurement.accuracy, trial.measurement.speedup) > (
+        old.accuracy,
+        old.speedup,
     )
 
 
@@ -205,6 +228,9 @@ def _setting(key: str, value: Any) -> tuple[str, str]:
     if key == "search.budgets":
         points = ",".join(f"{100 * budget:g}" for budget in value)
         return "search.budget", json.dumps(points)
+    if isinstance(value, Mapping):  # the range of a hyperparameter
+        pairs = ", ".join(f"{name} = {json.dumps(item)}" for name, item in value.items())
+        return key, f"{{{pairs}}}"
     return key, json.dumps(value)
 
 

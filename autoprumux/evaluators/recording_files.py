@@ -32,6 +32,9 @@ from autoprumux.records import (
 FORMAT = 1
 """Version of the two files; a reader refuses any other."""
 
+_HYPERPARAMETERS = "hyperparameters"
+"""Column of the values that differ from the study's own, JSON; older recordings lack it."""
+
 _LATER_COLUMNS = ("baseline_spread", "is_clean")
 """Columns that older recordings lack."""
 
@@ -138,6 +141,7 @@ _COLUMNS = (
     *("phases", "measuring_s"),
     *(field.name for field in fields(Structure)),
     *(field.name for field in fields(Failure)),
+    _HYPERPARAMETERS,
 )
 
 
@@ -156,6 +160,8 @@ def _to_row(trial: RecordedTrial) -> dict[str, object]:
         "sparsity": candidate.sparsity,
         "seed": trial.seed,
     }
+    if candidate.hyperparameters:
+        row[_HYPERPARAMETERS] = json.dumps(dict(candidate.hyperparameters))
     if trial.failure is not None:
         row |= asdict(trial.failure)
     if measurement is not None:
@@ -182,7 +188,10 @@ def _to_cell(value: object) -> object:
 def _parse_row(row: Row, label: str) -> RecordedTrial:
     """Yield the trial of a line; phases count as trained, not as taken from a cache."""
     try:
-        candidate = Candidate(int(row["num_instances"]), float(row["sparsity"]))
+        values = json.loads(row.get(_HYPERPARAMETERS) or "{}")
+        candidate = Candidate(
+            int(row["num_instances"]), float(row["sparsity"]), tuple(values.items())
+        )
         seed = int(row["seed"])
         if row["cause"]:
             failure = _parse(Failure, row)

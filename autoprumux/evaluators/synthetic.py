@@ -9,7 +9,7 @@ chance. Speed-up is `1 / (a(s) / N + b)` with `a(s) = c0 + c1 (1 - s)`, divided 
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,6 +96,10 @@ class SyntheticTask:
         return max(within, key=lambda c: (self.speedup(c), self.accuracy(c), -c.num_instances))
 
 
+def _no_loss(_: Candidate) -> float:
+    return 0.0
+
+
 @dataclass(kw_only=True)
 class SyntheticEvaluator:
     """Measures a `SyntheticTask` without training; deterministic for (candidate, seed)."""
@@ -108,6 +112,8 @@ class SyntheticEvaluator:
     failure_cause: str = "sparsity_not_reached"
     sleep_s: float = 0.0
     """Real seconds that each trial takes."""
+    setting_loss: Callable[[Candidate], float] = _no_loss
+    """Accuracy that a candidate's hyperparameters cost; below 0 what they bring."""
 
     def __post_init__(self) -> None:
         self._cached: set[int] = set()
@@ -165,7 +171,7 @@ class SyntheticEvaluator:
     def _correctness(self, candidate: Candidate, seed: int) -> NDArray[np.bool_]:
         """`(compositions, examples)`; the easy examples are nearly the same for all models."""
         task = self.task
-        accuracy, num = task.accuracy(candidate), task.num_examples
+        accuracy, num = self._accuracy(candidate), task.num_examples
         ease = np.random.default_rng(0).random(num)
         key = [candidate.num_instances, round(1e4 * candidate.sparsity), seed]
         rng = np.random.default_rng(key)
@@ -175,6 +181,11 @@ class SyntheticEvaluator:
             jittered = ease + 0.05 * rng.standard_normal(num)
             row[np.argsort(jittered)[:num_right]] = True
         return bits
+
+    def _accuracy(self, candidate: Candidate) -> float:
+        """True accuracy with the candidate's hyperparameters."""
+        accuracy = self.task.accuracy(candidate) - self.setting_loss(candidate)
+        return min(max(accuracy, self.task.chance_accuracy), 1.0)
 
     def _throughput(self, candidate: Candidate) -> Throughput:
         speedup = self.task.speedup(candidate)

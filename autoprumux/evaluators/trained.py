@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoprumux.errors import EvaluationError, InputError, LostProcessError, TrialError
 from autoprumux.evaluators.base import Remedy, Report
+from autoprumux.hyperparameters import PHASES, with_values
 from autoprumux.records import (
     Candidate,
     HistoryPoint,
@@ -40,10 +41,6 @@ INPUT_CAUSES: dict[type[TrainerError], str] = {
     ExportError: "export",
 }
 """Errors that every trial would meet, and the word that is stored for each."""
-
-
-PHASES = ("prime", "pretrain", "finetune", "prune", "finetune_pruned")
-"""Parts of a recipe that have a learning rate."""
 
 
 def _options() -> frozenset[str]:
@@ -99,8 +96,8 @@ class TrainedEvaluator:
             config, shared_seed=seed, cache_dir=cache_dir, processes=processes
         )
         self.sparsities = tuple(sparsities)
-        self.remedy: Remedy | None = None
         self._fingerprint: str | None = None
+        self._remedy: Remedy | None = None
 
     @property
     def data_fingerprint(self) -> str:
@@ -127,8 +124,8 @@ class TrainedEvaluator:
         """See `Evaluator.evaluate`."""
         started = time.perf_counter()
         try:
-            self._tell(TrainTask(candidate, seed, self.remedy))
-            result = self.trainer.train_and_measure(
+            self._tell(TrainTask(candidate, seed, self._remedy))
+            result = self.trainer_of(candidate).train_and_measure(
                 num_instances=candidate.num_instances,
                 sparsity=candidate.sparsity,
                 seed=seed,
@@ -141,7 +138,7 @@ class TrainedEvaluator:
     def help_to_evaluate(self, task: "TrainTask") -> None:
         """Take a share of a training that the first process leads; see `evaluate`."""
         evaluator = self if task.remedy is None else self.with_remedy(task.remedy)
-        evaluator.trainer.help_to_train(
+        evaluator.trainer_of(task.candidate).help_to_train(
             num_instances=task.candidate.num_instances,
             sparsity=task.candidate.sparsity,
             seed=task.seed,
@@ -151,19 +148,17 @@ class TrainedEvaluator:
         """Have the other processes, which wait for it, do the same as this one."""
         self.trainer.processes.tell(task)
 
+    def trainer_of(self, candidate: Candidate) -> pipeline.Trainer:
+        """Yield a trainer with the candidate's hyperparameters, and the remedy on top of them."""
+        config = with_values(self.trainer.config, candidate.hyperparameters)
+        if self._remedy is not None:
+            config = _remedied(config, self._remedy)
+        return self.trainer if config == self.trainer.config else self.trainer.with_config(config)
+
     def with_remedy(self, remedy: Remedy) -> "TrainedEvaluator":
         """See `Remediable.with_remedy`; the data is not loaded again."""
-        phases = {
-            name: replace(phase, learning_rate=phase.learning_rate * remedy.learning_rate_share)
-            for name in PHASES
-            for phase in (getattr(self.trainer.config, name),)
-        }
-        num_parts = self.trainer.config.num_parts * remedy.num_parts
         other = copy(self)
-        other.remedy = remedy
-        other.trainer = self.trainer.with_config(
-            replace(self.trainer.config, num_parts=num_parts, **phases)
-        )
+        other._remedy = remedy
         return other
 
     def cached_widths(self) -> frozenset[int]:
@@ -172,6 +167,15 @@ class TrainedEvaluator:
             return self.trainer.cached_widths()
         except TrainerError as error:
             raise map_error(error) from error
+
+
+def _remedied(config: TrainerConfig, remedy: Remedy) -> TrainerConfig:
+    phases = {
+        name: replace(phase, learning_rate=phase.learning_rate * remedy.learning_rate_share)
+        for name in PHASES
+        for phase in (getattr(config, name),)
+    }
+    return replace(config, num_parts=config.num_parts * remedy.num_parts, **phases)
 
 
 def pretrain_builtin(directory: Path, widths: Sequence[int], *, seed: int, report: Report) -> None:

@@ -10,7 +10,8 @@ from scipy.stats import binomtest
 
 from autoprumux.errors import UsageError
 from autoprumux.exporting.choice import Choice
-from autoprumux.records import Measurement
+from autoprumux.hyperparameters import stored_values
+from autoprumux.records import Measurement, value_text
 from autoprumux.report.answers import is_builtin
 from autoprumux.report.tables import BUILTIN_NOTE
 from trainers.config import BUILTIN, TrainerConfig
@@ -170,6 +171,8 @@ def _figures(card: Card) -> Iterator[tuple[str, str]]:
         "sparsity s of the encoder",
         (f"{model.candidate.sparsity:.2f} asked for, {measurement.sparsity:.4f} reached"),
     )
+    for key, value in stored_values(card.choice.study.config, model.candidate).items():
+        yield key.removeprefix("trainer."), f"{value_text(value)}, searched with N and s"
     yield (
         "accuracy",
         (

@@ -49,6 +49,7 @@ def export_to_dict(
         "budget": choice.budget,
         "num_instances": model.candidate.num_instances,
         "sparsity": model.candidate.sparsity,
+        "hyperparameters": dict(model.candidate.hyperparameters),
         "sparsity_achieved": measurement.sparsity,
         "accuracy": measurement.accuracy,
         "accuracy_loss": model.accuracy_loss,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ ANSWER_COLUMNS = (
     "status",
     "num_instances",
     "sparsity",
+    "hyperparameters",
     "accuracy",
     "accuracy_loss",
     "accuracy_loss_low",
@@ -36,6 +38,7 @@ FAILURE_COLUMNS = (
     "number",
     "num_instances",
     "sparsity",
+    "hyperparameters",
     "cause",
     "message",
     "last_accuracy",
@@ -60,6 +63,7 @@ def failures_to_rows(study: StudyRecord) -> list[dict[str, Any]]:
             "number": trial.number,
             "num_instances": trial.candidate.num_instances,
             "sparsity": trial.candidate.sparsity,
+            "hyperparameters": dict(trial.candidate.hyperparameters),
             "cause": trial.failure.cause,
             "message": trial.failure.message,
             "last_accuracy": trial.failure.last_accuracy,
@@ -119,5 +123,5 @@ def _to_csv(columns: Sequence[str], rows: Iterator[dict[str, Any]] | list[dict[s
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(row | {"hyperparameters": json.dumps(row["hyperparameters"])} for row in rows)
     return text.getvalue().rstrip("\n")

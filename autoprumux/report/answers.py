@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from autoprumux.answers import (
@@ -14,7 +14,8 @@ from autoprumux.answers import (
 )
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.hardware import StudyOnHardware
-from autoprumux.records import Candidate, StudyRecord
+from autoprumux.hyperparameters import stored_values
+from autoprumux.records import Candidate, StudyRecord, value_text
 from autoprumux.report.profiles import format_hardware
 from autoprumux.report.tables import (
     BUILTIN_NOTE,
@@ -77,7 +78,7 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
     if len(outcome.answers) > _MAX_SENTENCES:
         answers = [*_answer_table(outcome.answers), ""]
     else:
-        answers = [line for answer in outcome.answers for line in _answer_sentences(answer)]
+        answers = [line for a in outcome.answers for line in _answer_sentences(a, study)]
     lines = [
         *answers,
         "Measured models, the fastest first:",
@@ -85,9 +86,8 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
         *_failures(study),
         "",
         *([BUILTIN_NOTE] if is_builtin(study) else []),
-        f"{outcome.num_trained} of {outcome.num_candidates} candidates tried in "
-        f"{outcome.minutes_spent:.1f} minutes; the full grid would take about "
-        f"{outcome.minutes_full_grid:.1f}.",
+        f"{_tried(outcome)} in {outcome.minutes_spent:.1f} minutes; the full grid would take "
+        f"about {outcome.minutes_full_grid:.1f}.",
         f"Stopped: {outcome.stop_reason}.",
         f"Database: {storage if _is_printable(storage) else 'that of --storage'}. Ask further:",
         f"  {_command('query', study, storage)} --budget {ASK_FURTHER}",
@@ -105,7 +105,7 @@ def format_answers(
     baseline = study.baseline
     num_failed = sum(trial.state == "failed" for trial in study.trials)
     lines = [
-        f"study {study.name}, task {study.task}: {len(study.measured)} of "
+        f"study {study.name}, task {study.task}: {len(study.by_cell)} of "
         f"{len(candidate_grid(study))} candidates measured, {num_failed} failed"
     ]
     if is_builtin(study):
@@ -152,6 +152,12 @@ def answers_to_rows(answers: Sequence[BudgetAnswer]) -> list[dict[str, Any]]:
     ]
 
 
+def is_setting_searched(study: StudyRecord) -> bool:
+    """True if the study searches hyperparameters beside N and s."""
+    search = study.config.get("search")
+    return isinstance(search, Mapping) and bool(search.get("hyperparameters"))
+
+
 def is_builtin(study: StudyRecord) -> bool:
     """True if the study's examples are the built-in, made-up ones."""
     return study.data_fingerprint.startswith("builtin:")
@@ -165,6 +171,7 @@ def _measured_to_dict(model: MeasuredModel | None) -> dict[str, Any] | None:
         "status": "verified",
         "num_instances": model.candidate.num_instances,
         "sparsity": model.candidate.sparsity,
+        "hyperparameters": dict(model.candidate.hyperparameters),
         "sparsity_achieved": measurement.sparsity,
         "accuracy": measurement.accuracy,
         "accuracy_loss": model.accuracy_loss,
@@ -186,6 +193,7 @@ def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
         "status": model.mark,
         "num_instances": model.candidate.num_instances,
         "sparsity": model.candidate.sparsity,
+        "hyperparameters": dict(model.candidate.hyperparameters),
         "accuracy": model.accuracy,
         "accuracy_loss": model.accuracy_loss,
         "accuracy_loss_interval": _pair(model.interval),
@@ -210,7 +218,15 @@ def _rule(answer: BudgetAnswer) -> str:
     )
 
 
-def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
+def _tried(outcome: Outcome) -> str:
+    """Yield how much was tried; of a cell (N, s) several settings may have been."""
+    cells = len({t.candidate.cell for t in outcome.study.trials if t.state != "running"})
+    if cells == outcome.num_trained or not is_setting_searched(outcome.study):
+        return f"{outcome.num_trained} of {outcome.num_candidates} candidates tried"
+    return f"{outcome.num_trained} trials of {cells} of {outcome.num_candidates} candidates (N, s)"
+
+
+def _answer_sentences(answer: BudgetAnswer, study: StudyRecord) -> Iterator[str]:
     best = answer.best
     if best is None or not answer.is_met:
         yield f"Within {100 * answer.budget:.1f} points: {_none_meets(answer)}."
@@ -226,6 +242,7 @@ def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
             f"{disturbed_mark(best.measurement)} the dense baseline "
             f"(quartiles {speed.speedup_q1:.2f}x to {speed.speedup_q3:.2f}x)"
         )
+        yield from _setting_line(study, best.candidate)
         yield f"  model: {best.measurement.checkpoint}"
     for model in answer.predicted:
         if not model.is_verified and _is_faster(model, best):
@@ -234,6 +251,18 @@ def _answer_sentences(answer: BudgetAnswer) -> Iterator[str]:
                 f"chance {model.chance:.2f} of losing at most {100 * answer.budget:.1f} points"
             )
     yield ""
+
+
+def _setting_line(study: StudyRecord, candidate: Candidate) -> Iterator[str]:
+    """Yield the searched hyperparameters of a candidate, if any are searched."""
+    changed = dict(candidate.hyperparameters)
+    words = [
+        f"{key.removeprefix('trainer.')} {value_text(value)}"
+        + ("" if key in changed else " (the study's own)")
+        for key, value in stored_values(study.config, candidate).items()
+    ]
+    if words:
+        yield f"  hyperparameters: {', '.join(words)}"
 
 
 def _is_faster(model: PredictedModel, best: MeasuredModel | None) -> bool:
@@ -282,12 +311,13 @@ def _measured_row(model: MeasuredModel) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
     speedup = f"{_speedup(model)}{disturbed_mark(model.measurement)}"
-    return f"{start} {_interval(model.interval)}  {speedup:>9}  {speed.throughput:6.0f}"
+    end = f"  {speedup:>9}  {speed.throughput:6.0f}{_setting(model.candidate, 10)}"
+    return f"{start} {_interval(model.interval)}{end}"
 
 
 def _predicted_row(model: PredictedModel) -> str:
     start = _row(model.candidate, model.mark, model.accuracy, model.accuracy_loss)
-    chance = f"{'':8}  {model.chance:6.2f}"
+    chance = f"{'':8}  {model.chance:6.2f}{_setting(model.candidate, 2)}"
     return f"{start} {_interval(model.interval)}  {_speedup(model):>9}{chance}"
 
 
@@ -296,6 +326,11 @@ def _row(candidate: Candidate, mark: str, accuracy: float, loss: float) -> str:
         f"{mark:<9} {candidate.num_instances:>5}  {candidate.sparsity:.2f}"
         f"  {100 * accuracy:8.1f}  {_points(loss):>5}"
     )
+
+
+def _setting(candidate: Candidate, gap: int) -> str:
+    """Yield the hyperparameters at the end of a line, if they are not the study's own."""
+    return f"{'':{gap}}{candidate.setting}" if candidate.hyperparameters else ""
 
 
 def _interval(interval: Interval) -> str:
@@ -321,6 +356,7 @@ def _measured_table(study: StudyRecord) -> Iterator[str]:
             f"  {100 * measurement.accuracy:8.1f}  {format_points(points):>6}"
             f"  {measurement.throughput.throughput:6.0f}  {measurement.speedup:7.2f}x"
             f"{disturbed_mark(measurement):<1} {format_duration(measurement.duration_s):>6}"
+            f"{_setting(candidate, 2)}"
         )
     if any(disturbed_mark(measurement) for _, measurement in by_speed):
         yield DISTURBED_NOTE

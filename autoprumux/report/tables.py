@@ -56,8 +56,9 @@ def format_start(number: int, candidate: Candidate) -> str:
 
 
 def format_candidate(candidate: Candidate) -> str:
-    """Yield a candidate in columns of fixed width."""
-    return f"N={candidate.num_instances:<2} s={candidate.sparsity:.2f}"
+    """Yield a candidate in columns of fixed width, and what hyperparameters differ, if any."""
+    setting = f" {candidate.setting}" if candidate.hyperparameters else ""
+    return f"N={candidate.num_instances:<2} s={candidate.sparsity:.2f}{setting}"
 
 
 def _format_measurement(measurement: Measurement, baseline: Measurement | None) -> str:

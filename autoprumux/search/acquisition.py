@@ -15,9 +15,10 @@ hardly possible model of 30 times its speed hides a likely one of 3 times.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 from autoprumux.records import Candidate, Choice, Measurement, RunnerUp
-from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction, normal_cdf
+from autoprumux.surrogates.performance import PerformancePrediction, normal_cdf
 
 NEAR_TIE = 0.05
 """Scores that differ by at most this share count as equal, so that the noise of a throughput
@@ -25,6 +26,16 @@ measurement seldom changes the order of the trials; the smaller candidate goes f
 
 _BORDER = 1e-9
 """A loss on the border of a budget is within it: 0.91 - 0.90 is above 0.01 in binary."""
+
+
+class Predictor(Protocol):
+    """Predicts candidates: a `PerformanceModel`, with hyperparameters a `SettingModel`."""
+
+    def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
+        """Predict `M` candidates, in their order."""
+
+    def chance_within(self, candidate: Candidate, budget: float) -> float:
+        """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ def verified_best(measured: Mapping[Candidate, Measurement], budget: float) -> f
 
 
 def rank_by_score(
-    model: PerformanceModel,
+    model: Predictor,
     measured: Mapping[Candidate, Measurement],
     candidates: Sequence[Candidate],
     budgets: Sequence[float],
@@ -98,7 +109,7 @@ def with_runners_up(proposal: Proposal, others: Sequence[Proposal]) -> Proposal:
 
 
 def chance_to_beat(
-    model: PerformanceModel,
+    model: Predictor,
     measured: Mapping[Candidate, Measurement],
     candidates: Sequence[Candidate],
     budgets: Sequence[float],
@@ -131,7 +142,7 @@ def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
 
 
 def _bests_to_come(
-    model: PerformanceModel,
+    model: Predictor,
     measured: Mapping[Candidate, Measurement],
     pending: Sequence[Candidate],
     budget: float,

@@ -19,7 +19,6 @@ from autoprumux.records import Candidate, Choice, RunnerUp
 from autoprumux.search.acquisition import Proposal
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.presence import is_alive
-from autoprumux.search.space import encode
 from autoprumux.storage.attempts import AttemptBook, Worker
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY
@@ -103,7 +102,7 @@ class StoredClaims:
 
     def take(self, number: int, proposal: Proposal) -> bool:
         """See `Claims.take`; what may be tried again may be claimed again."""
-        note = encode(proposal.candidate) | {"choice": asdict(proposal.choice)}
+        note = asdict(proposal.candidate) | {"choice": asdict(proposal.choice)}
         self._storage.set_trial_system_attr(self._trial_id(number), _PROPOSAL, note)
         return self._claim(number, proposal.candidate)
 
@@ -132,7 +131,9 @@ def noted_proposal(trial: FrozenTrial) -> Proposal | None:
     note = trial.system_attrs.get(_PROPOSAL)
     if not isinstance(note, Mapping):
         return None
-    candidate, choice = Candidate(note[NUM_INSTANCES], note[SPARSITY]), dict(note["choice"])
+    values = note.get("hyperparameters", ())  # none before schema 5
+    candidate = Candidate(note[NUM_INSTANCES], note[SPARSITY], values)
+    choice = dict(note["choice"])
     others = [dict(other) for other in choice.pop("runners_up", ())]
     runners_up = tuple(RunnerUp(candidate=Candidate(**o.pop("candidate")), **o) for o in others)
     return Proposal(candidate, Choice(**choice, runners_up=runners_up))

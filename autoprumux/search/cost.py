@@ -33,8 +33,8 @@ class CostModel:
     start_s: Mapping[int, float]
     prune_s: Mapping[int, float]
     measure_s: Mapping[int, float]
-    ready_widths: frozenset[int]
-    """Widths whose start need not be trained again."""
+    ready: frozenset[Candidate]
+    """Starts that need not be trained again, see `_start_of`."""
 
     @classmethod
     def from_measured(
@@ -51,25 +51,26 @@ class CostModel:
             (c, _own_pruning_seconds(m)) for c, m in measured.items() if c.sparsity > 0
         )
         rests = _by_width((c, _rest_seconds(m)) for c, m in measured.items())
-        trained = {c.num_instances for c in measured}
+        trained = {_start_of(c) for c in measured}
         return cls(
             start_s=starts,
             prune_s=prunes,
             measure_s=rests,
-            ready_widths=frozenset(trained | set(cached_widths)),
+            ready=frozenset(trained | {Candidate(width, 0.0) for width in cached_widths}),
         )
 
     def minutes(self, candidate: Candidate) -> float:
         """Yield the minutes that a trial of `candidate` would take now."""
         width = candidate.num_instances
-        start = 0.0 if width in self.ready_widths else self._start(width)
+        start = 0.0 if _start_of(candidate) in self.ready else self._start(width)
         return (start + self._own(candidate)) / 60
 
     def minutes_of_rest(self, candidates: Iterable[Candidate]) -> float:
-        """Yield the minutes of training all `candidates`, each new width's start counted once."""
+        """Yield the minutes of training all `candidates`, each new start counted once."""
         candidates = list(candidates)
-        new_widths = {c.num_instances for c in candidates} - self.ready_widths
-        seconds = sum(map(self._start, new_widths)) + sum(map(self._own, candidates))
+        new = {_start_of(c) for c in candidates} - self.ready
+        starts = sum(self._start(start.num_instances) for start in new)
+        seconds = starts + sum(map(self._own, candidates))
         return seconds / 60
 
     def _own(self, candidate: Candidate) -> float:
@@ -81,6 +82,16 @@ class CostModel:
 
     def _start(self, width: int) -> float:
         return _look_up(self.start_s, width, UNKNOWN_START_S)
+
+
+def _start_of(candidate: Candidate) -> Candidate:
+    """Yield the dense model that a candidate is pruned from: its width, and how it is trained."""
+    trained_with = (
+        (key, value)
+        for key, value in candidate.hyperparameters
+        if key.split(".")[1] in START_PHASES
+    )
+    return Candidate(candidate.num_instances, 0.0, tuple(trained_with))
 
 
 def _look_up(seconds: Mapping[int, float], width: int, default: float) -> float:

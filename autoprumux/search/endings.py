@@ -7,7 +7,7 @@ from autoprumux.config import SearchConfig
 from autoprumux.errors import NoBaselineError
 from autoprumux.records import Candidate, Failure, StudyRecord
 from autoprumux.search.acquisition import chance_to_beat
-from autoprumux.search.sampler import fit_model
+from autoprumux.search.sampler import fit_model, worth_trying
 from autoprumux.search.space import SearchSpace
 
 MIN_TRIALS = 6
@@ -25,6 +25,7 @@ def is_settled(
     if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
         return False
     model = fit_model(record, space)
+    free = worth_trying(model, free, search.budgets)
     chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
     return chance <= search.stop_chance
 

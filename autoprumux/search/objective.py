@@ -5,6 +5,7 @@ Optuna trial whose outcome is stored, and the next run only tells it.
 """
 
 import hashlib
+import json
 import logging
 import math
 import threading
@@ -332,4 +333,6 @@ def _require_same_device(measurement: Measurement, baseline: Measurement | None)
 def trial_seed(study_seed: int, candidate: Candidate) -> int:
     """Yield the seed of a candidate's training, the same whenever its turn comes (31 bits)."""
     text = f"{study_seed}/{candidate.num_instances}/{candidate.sparsity:.4f}"
+    if candidate.hyperparameters:
+        text += f"/{json.dumps(dict(candidate.hyperparameters))}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

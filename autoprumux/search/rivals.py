@@ -1,9 +1,10 @@
 """Optuna's own samplers on our grid, for comparison.
 
-They see a width and a sparsity as places in an ordered list, so that every value they suggest is a
-candidate. Asked for one budget they maximise the speed-up under the constraint that the loss stays
-within it; for several, accuracy and speed-up. Nothing keeps them from a candidate that was tried:
-a replay counts that, and a search asks again (`rank_by_rival`).
+They see a width, a sparsity and every listed number as places in an ordered list, so that every
+value they suggest is a candidate's; words are categories, and ranges are what they are. Asked for
+one budget they maximise the speed-up under the constraint that the loss stays within it; for
+several, accuracy and speed-up. Nothing keeps them from a candidate that was tried: a replay counts
+that, and a search asks again (`rank_by_rival`).
 """
 
 import contextlib
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autoprumux.records import Candidate, Measurement, StudyRecord
-from autoprumux.search.space import SearchSpace
+from autoprumux.hyperparameters import Hyperparameter, values_of, with_setting
+from autoprumux.records import Candidate, Measurement, StudyRecord, Value
+from autoprumux.search.space import SearchSpace, distribution_of, suggest
 from autoprumux.storage.trials import objectives_of
 
 Rival = Literal["optuna_random", "tpe", "gp", "nsga2", "brute_force"]
@@ -52,6 +55,7 @@ class RivalStudy:
     widths: tuple[int, ...]
     sparsities: tuple[float, ...]
     budgets: tuple[float, ...]
+    hyperparameters: tuple[Hyperparameter, ...] = ()
 
     @classmethod
     def create(
@@ -67,12 +71,15 @@ class RivalStudy:
             tuple(sorted({c.num_instances for c in space.candidates})),
             tuple(sorted({c.sparsity for c in space.candidates})),
             budgets,
+            space.hyperparameters,
         )
 
     def enqueue(self, candidate: Candidate) -> None:
         """Have `candidate` be the next that is asked for."""
         width, sparsity = self.place(candidate)
-        self.study.enqueue_trial({_WIDTH: width, _SPARSITY: sparsity})
+        values = values_of(self.hyperparameters, candidate)
+        codes = {h.key: _code(h, values[h.key]) for h in self.hyperparameters}
+        self.study.enqueue_trial({_WIDTH: width, _SPARSITY: sparsity, **codes})
 
     def place(self, candidate: Candidate) -> tuple[int, int]:
         """Yield the places of width and sparsity in their lists."""
@@ -84,7 +91,9 @@ class RivalStudy:
         trial = self.study.ask()
         width = trial.suggest_int(_WIDTH, 0, len(self.widths) - 1)
         sparsity = trial.suggest_int(_SPARSITY, 0, len(self.sparsities) - 1)
-        return trial, Candidate(self.widths[width], self.sparsities[sparsity])
+        cell = Candidate(self.widths[width], self.sparsities[sparsity])
+        values = [_decode(h, suggest(trial, h.key, _coded(h))) for h in self.hyperparameters]
+        return trial, with_setting(self.hyperparameters, cell, values)
 
     def tell(
         self, trial: optuna.Trial, measurement: Measurement | None, baseline: Measurement | None
@@ -115,7 +124,9 @@ def rank_by_rival(
     budgets: tuple[float, ...],
     seed: int,
 ) -> list[Candidate]:
-    """Yield the free candidates, the one that a sampler of Optuna's asks for first.
+    """Yield what may come next, the candidate that a sampler of Optuna's asks for first.
+
+    Where candidates cannot be listed, that one need not be among the `free` ones.
 
     The sampler is made anew from the study's trials, so that a resumed search goes on as an
     undisturbed one. Asking for what was tried, it is told the same again; the candidates after
@@ -132,14 +143,22 @@ def rank_by_rival(
     rivals = RivalStudy.create(rival, space, budgets, seed)
     _fill(rivals, rival, space, record)
     outcomes = {t.candidate: t.measurement for t in record.trials}
+    chosen: list[Candidate] = []
     wanted = free[0]
     for _ in range(MAX_REPEATS):
         trial, wanted = rivals.ask()
-        if wanted in free:
+        is_new = space.num_points is None and wanted not in outcomes
+        if wanted in free or is_new:
+            chosen = [wanted]
             break
         rivals.tell(trial, outcomes.get(wanted), record.baseline)
-    place = rivals.place(wanted)
-    return sorted(free, key=lambda c: (_distance(rivals.place(c), place), c))
+    place, setting = rivals.place(wanted), wanted.hyperparameters
+
+    def distance(candidate: Candidate) -> tuple[int, bool, Candidate]:
+        steps = _distance(rivals.place(candidate), place)
+        return steps, candidate.hyperparameters != setting, candidate
+
+    return chosen + [c for c in sorted(free, key=distance) if c not in chosen]
 
 
 def _fill(rivals: RivalStudy, rival: Rival, space: SearchSpace, record: StudyRecord) -> None:
@@ -148,12 +167,37 @@ def _fill(rivals: RivalStudy, rival: Rival, space: SearchSpace, record: StudyRec
     if rival != "nsga2":  # it notes the generation of a trial when it is asked for it
         rivals.study.sampler = optuna.samplers.RandomSampler(seed=0)
     for trial in record.trials:
-        if trial.candidate in space.candidates:
+        if trial.candidate.cell in space.candidates:
             rivals.enqueue(trial.candidate)
             asked, _ = rivals.ask()
             if trial.state != "running":
                 rivals.tell(asked, trial.measurement, record.baseline)
     rivals.study.sampler = sampler
+
+
+def _coded(hyperparameter: Hyperparameter) -> BaseDistribution:
+    """Yield the parameter that a sampler sees: places in a list of numbers, else the values."""
+    if hyperparameter.is_number and hyperparameter.values:
+        return IntDistribution(0, len(hyperparameter.values) - 1)
+    return distribution_of(hyperparameter)
+
+
+def _code(hyperparameter: Hyperparameter, value: Value) -> Value:
+    if hyperparameter.is_number and hyperparameter.values:
+        known = _ascending(hyperparameter)
+        return min(range(len(known)), key=lambda place: abs(known[place] - float(value)))
+    return value
+
+
+def _decode(hyperparameter: Hyperparameter, code: Value) -> Value:
+    if hyperparameter.is_number and hyperparameter.values:
+        number = _ascending(hyperparameter)[int(code)]
+        return type(hyperparameter.own)(number)
+    return hyperparameter.snapped(code)
+
+
+def _ascending(hyperparameter: Hyperparameter) -> list[float]:
+    return sorted(float(value) for value in hyperparameter.values)
 
 
 def _distance(one: tuple[int, int], other: tuple[int, int]) -> int:

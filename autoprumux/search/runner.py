@@ -188,7 +188,8 @@ class _Search:
         record = self._load()
         spent = self._minutes_spent(record)
         cost = CostModel.from_measured(record.measured, self.cached_widths())
-        rest = cost.minutes_of_rest(free_candidates(self.space, record))
+        tried = {trial.candidate.cell for trial in record.trials}
+        rest = cost.minutes_of_rest(c for c in self.space.candidates if c not in tried)
         return SearchOutcome(
             study=record,
             answers=answer_budgets(record, self.config.search.budgets),
@@ -229,7 +230,7 @@ class _Search:
         search = self.config.search
         untried = free_candidates(self.space, record)
         if not untried:
-            return f"all {len(self.space.candidates)} candidates are tried"
+            return f"all {self.space.num_points} candidates are tried"
         if num_trained(record) >= search.max_trials:
             return f"the cap of {search.max_trials} trained trials is reached"
         claimed = set(self.repository.list_claims(self.config.name))

@@ -18,14 +18,20 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprumux.records import Candidate, Choice, StudyRecord
-from autoprumux.search.acquisition import Proposal, rank_by_score, with_runners_up
+from autoprumux.search.acquisition import (
+    Predictor,
+    Proposal,
+    rank_by_score,
+    with_runners_up,
+)
 from autoprumux.search.claims import Claims, NoClaims
 from autoprumux.search.cost import CostModel
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.rivals import Rival, rank_by_rival
-from autoprumux.search.space import SearchSpace, encode
+from autoprumux.search.space import SearchSpace
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, read_study
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures
+from autoprumux.surrogates.settings import SettingModel
 
 Order = Literal["performance_model", "random", "grid"]
 
@@ -113,7 +119,7 @@ class PerformanceModelSampler(BaseSampler):
                 for name, distribution in search_space.items()
             }
         proposal = self._claims.taken_up(trial) or self._propose(study, trial)
-        return encode(proposal.candidate)
+        return self._space.encode(proposal.candidate)
 
     def sample_independent(
         self,
@@ -142,7 +148,7 @@ class PerformanceModelSampler(BaseSampler):
         candidates = free_candidates(self._space, record)
         if not candidates and self._is_plain:
             _logger.warning("Every candidate has had its trial; starting over with the first.")
-            candidates = list(self._space.candidates)
+            candidates = self._space.points(trial.number)
         ranked = self._rank(record, candidates, trial.number)
         for place, first in enumerate(ranked, start=1):
             proposal = with_runners_up(first, ranked[place : place + NUM_RUNNERS_UP])
@@ -151,7 +157,7 @@ class PerformanceModelSampler(BaseSampler):
         raise NoCandidateLeftError
 
     def _read(self, study: Study) -> StudyRecord:
-        return self._history() if self._history else read_study(study)
+        return self._history() if self._history else read_study(study, self._space.candidate_of)
 
     def _rank(
         self, record: StudyRecord, candidates: Sequence[Candidate], number: int
@@ -163,6 +169,7 @@ class PerformanceModelSampler(BaseSampler):
             model = fit_model(record, self._space)
             cost = CostModel.from_measured(record.measured, self._cached_widths())
             pending = [t.candidate for t in record.trials if t.state == "running"]
+            others = worth_trying(model, others, self._budgets)
             ranked = rank_by_score(
                 model, record.measured, others, self._budgets, cost.minutes, pending
             )
@@ -187,24 +194,38 @@ def free_candidates(space: SearchSpace, record: StudyRecord) -> list[Candidate]:
     """Yield the candidates without a trial, and those whose failure does not count any more."""
     again = repeatable(record)
     taken = {t.candidate for t in record.trials if t.state != "failed" or t.candidate not in again}
-    return [candidate for candidate in space.candidates if candidate not in taken]
+    points = space.points(len(record.trials))
+    return [candidate for candidate in points if candidate not in taken]
 
 
-def fit_model(record: StudyRecord, space: SearchSpace) -> PerformanceModel:
+def worth_trying(
+    model: Predictor, candidates: Sequence[Candidate], budgets: Sequence[float]
+) -> list[Candidate]:
+    """Yield what is left to choose from: of each cell the setting that is worth trying next."""
+    if isinstance(model, SettingModel):
+        return model.shortlist(candidates, budgets)
+    return list(candidates)
+
+
+def fit_model(record: StudyRecord, space: SearchSpace) -> Predictor:
     """Yield the performance model of what the study knows, its failures included.
 
     Raises:
         NoBaselineError: If the baseline is not measured yet.
     """
-    measured = record.measured
-    is_bare = record.baseline is not None and record.baseline.num_examples == 0
-    return PerformanceModel.from_measured(
-        measured,
+    baseline = record.baseline
+    is_bare = baseline is not None and baseline.num_examples == 0
+    cells = PerformanceModel.from_measured(
+        record.by_cell,
         telling_failures(record),
         space.candidates,
-        stopped=record.stopped,
+        stopped=record.stopped_cells,
         validation_size=ASSUMED_VALIDATION_SIZE if is_bare else None,
     )
+    if baseline is None or not space.hyperparameters:
+        return cells
+    size = ASSUMED_VALIDATION_SIZE if is_bare else baseline.num_examples
+    return SettingModel.from_study(record, cells, space.hyperparameters, size)
 
 
 def _draw(generator: np.random.Generator, distribution: BaseDistribution) -> Any:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from autoprumux.storage.reading import Rows, StoredRow
 from autoprumux.storage.views import VIEWS, views_hash
 
-QUICK_VERSION = 4
+QUICK_VERSION = 5
 """Schema version that is read directly, the newest."""
 
 _PREFIX = "sqlite:///"

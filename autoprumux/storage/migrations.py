@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, inspect, select
 
 from autoprumux.errors import NewerSchemaError
 from autoprumux.storage.add_choices import add_choices
+from autoprumux.storage.add_hyperparameters import add_hyperparameters
 from autoprumux.storage.add_profiles import add_profiles
 from autoprumux.storage.add_workers import add_workers
 from autoprumux.storage.schema import METADATA, SCHEMA_VERSION_TABLE
@@ -26,7 +27,12 @@ _logger = logging.getLogger(__name__)
 
 Migration = Callable[["Operations"], None]
 
-MIGRATIONS: Mapping[int, Migration] = {2: add_profiles, 3: add_choices, 4: add_workers}
+MIGRATIONS: Mapping[int, Migration] = {
+    2: add_profiles,
+    3: add_choices,
+    4: add_workers,
+    5: add_hyperparameters,
+}
 """Step that leads to a version from the one before it; version 1 is the first."""
 
 FIRST_VERSION = 1

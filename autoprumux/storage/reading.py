@@ -198,7 +198,8 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
 
 def candidate_of_row(row: StoredRow) -> Candidate:
     """Yield the candidate of a row that names one."""
-    return Candidate(row["num_instances"], row["sparsity"])
+    values = json.loads(row["hyperparameters"])
+    return Candidate(row["num_instances"], row["sparsity"], tuple(values.items()))
 
 
 def _trial(

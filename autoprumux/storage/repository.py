@@ -33,7 +33,9 @@ from autoprumux.storage.reading import (
     unknown_sentence,
 )
 from autoprumux.storage.rows import (
+    candidate_columns,
     insert_failure,
+    insert_hyperparameters,
     insert_measurement,
     insert_runners_up,
     require_finite,
@@ -137,11 +139,7 @@ class Repository:
         """
         with self._database.write() as connection:
             study_id = self._require_study(connection, study)
-            key = {
-                "study_id": study_id,
-                "num_instances": int(candidate.num_instances),
-                "sparsity": candidate.sparsity,
-            }
+            key = {"study_id": study_id} | candidate_columns(candidate)
             note = {"number": int(number), "worker": _process(), "claimed_at": utc_now()}
             owner = connection.execute(select(CLAIMS).filter_by(**key)).mappings().first()
             if owner is None:
@@ -182,18 +180,18 @@ class Repository:
         """
         require_finite(choice, f"the choice of trial {number}")
         with self._database.write() as connection:
-            key = {"study_id": self._require_study(connection, study), "number": int(number)}
+            of_study = self._require_row(connection, study)
+            key = {"study_id": int(of_study["study_id"]), "number": int(number)}
             stored = connection.execute(select(STARTS).filter_by(**key)).mappings().first()
             if stored is None:
-                row = {
-                    "num_instances": int(candidate.num_instances),
-                    "sparsity": candidate.sparsity,
+                row = candidate_columns(candidate) | {
                     "seed": int(seed),
                     "started_at": utc_now(),
                     **{name: v for name, v in asdict(choice).items() if name != "runners_up"},
                 }
                 connection.execute(insert(STARTS), key | row)
                 insert_runners_up(connection, key["study_id"], key["number"], choice)
+                insert_hyperparameters(connection, of_study, key["number"], candidate)
             elif (_candidate(stored), stored["seed"]) != (candidate, seed):
                 raise StorageError(
                     f"Trial {number} of study `{study}` is {_candidate(stored)} with seed "
@@ -254,11 +252,14 @@ class Repository:
         return tuple(fresh.get(number) or self._finished[study_id, number] for number in starts)
 
     def _require_study(self, connection: Connection, name: str) -> int:
+        return int(self._require_row(connection, name)["study_id"])
+
+    def _require_row(self, connection: Connection, name: str) -> RowMapping:
         stored = _find_study(connection, name)
         if stored is None:
             rows = study_rows(rows_of(connection))
             raise UnknownStudyError(unknown_sentence(self._database.place, rows, name, None))
-        return int(stored["study_id"])
+        return stored
 
 
 def rows_of(connection: Connection) -> Rows:

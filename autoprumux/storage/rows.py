@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, RowMapping, Table, insert
 
 from autoprumux.errors import StorageError
-from autoprumux.records import Choice, Failure, Measurement
+from autoprumux.hyperparameters import stored_values
+from autoprumux.records import Candidate, Choice, Failure, Measurement
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.schema import (
     ENVIRONMENTS,
     FAILURE_CAUSES,
+    HYPERPARAMETERS,
     MEASUREMENTS,
     PHASE_HISTORY,
     PHASES,
@@ -55,12 +57,40 @@ def insert_runners_up(connection: Connection, study_id: int, number: int, choice
     """Write the candidates that a choice was made before; positions count from 1."""
     rows = [
         plain_row(other, without=("candidate",))
-        | {"num_instances": other.candidate.num_instances, "sparsity": other.candidate.sparsity}
+        | candidate_columns(other.candidate)
         | {"study_id": study_id, "number": number, "position": position}
         for position, other in enumerate(choice.runners_up, start=1)
     ]
     if rows:
         connection.execute(insert(RUNNERS_UP), rows)
+
+
+def insert_hyperparameters(
+    connection: Connection, study: RowMapping, number: int, candidate: Candidate
+) -> None:
+    """Write the value of every searched hyperparameter, whether the trial changed it or not."""
+    changed = dict(candidate.hyperparameters)
+    rows = [
+        {
+            "study_id": study["study_id"],
+            "number": number,
+            "name": name,
+            "value": value if isinstance(value, str) else json.dumps(value),
+            "is_own": name not in changed,
+        }
+        for name, value in stored_values(json.loads(study["config_json"]), candidate).items()
+    ]
+    if rows:
+        connection.execute(insert(HYPERPARAMETERS), rows)
+
+
+def candidate_columns(candidate: Candidate) -> Row:
+    """Yield the columns that name a candidate."""
+    return {
+        "num_instances": int(candidate.num_instances),
+        "sparsity": candidate.sparsity,
+        "hyperparameters": json.dumps(dict(candidate.hyperparameters)),
+    }
 
 
 def _numbers(value: object, name: str) -> list[tuple[str, float]]:

@@ -53,6 +53,12 @@ BUDGETS = Table(
     PrimaryKeyConstraint("study_id", "position"),
 )
 
+
+def _hyperparameters() -> Column[str]:
+    """Yield the column of a candidate's values that differ from the study's own, a JSON object."""
+    return Column("hyperparameters", Text, nullable=False, server_default="{}")
+
+
 CLAIMS = Table(
     "prumux_claims",
     METADATA,
@@ -64,7 +70,8 @@ CLAIMS = Table(
     Column(
         "number", Integer
     ),  # the trial it is for; empty in claims before schema 4 without a start
-    UniqueConstraint("study_id", "num_instances", "sparsity"),
+    _hyperparameters(),
+    UniqueConstraint("study_id", "num_instances", "sparsity", "hyperparameters"),
 )
 
 WORKERS = Table(
@@ -114,6 +121,7 @@ STARTS = Table(
     Column("predicted_minutes", Double),
     Column("score", Double),
     Column("started_at", Text, nullable=False),
+    _hyperparameters(),
     PrimaryKeyConstraint("study_id", "number"),
 )
 
@@ -130,6 +138,7 @@ RUNNERS_UP = Table(
     Column("expected_gain", Double, nullable=False),
     Column("predicted_minutes", Double, nullable=False),
     Column("score", Double, nullable=False),
+    _hyperparameters(),
     PrimaryKeyConstraint("study_id", "number", "position"),
     ForeignKeyConstraint(["study_id", "number"], [STARTS.c.study_id, STARTS.c.number]),
 )
@@ -143,6 +152,16 @@ def _of_trial() -> tuple[Column[int], Column[int], ForeignKeyConstraint]:
         ForeignKeyConstraint(["study_id", "number"], [STARTS.c.study_id, STARTS.c.number]),
     )
 
+
+HYPERPARAMETERS = Table(
+    "prumux_trial_hyperparameters",
+    METADATA,
+    *_of_trial(),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("is_own", Boolean, nullable=False),
+    PrimaryKeyConstraint("study_id", "number", "name"),
+)
 
 MEASUREMENTS = Table(
     "prumux_measurements",

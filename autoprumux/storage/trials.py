@@ -5,7 +5,7 @@ accuracy and speed-up, both maximised. Whatever else a measurement holds is in o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoprumux.records import (
@@ -44,7 +44,7 @@ _NUM_EXAMPLES = 1000
 
 
 def candidate_of(trial: "FrozenTrial") -> Candidate | None:
-    """Yield the candidate of an Optuna trial, or None while it has none."""
+    """Yield the cell (N, s) of an Optuna trial, or None while it has none."""
     return _candidate(trial.params)
 
 
@@ -59,13 +59,20 @@ def constraints_of(loss: float, budgets: Sequence[float]) -> list[float]:
     return [excess if excess > _TIE else min(excess, 0.0)]
 
 
-def record_of(trial: "FrozenTrial") -> TrialRecord | None:
+def record_of(
+    trial: "FrozenTrial",
+    find: Callable[["FrozenTrial"], Candidate | None] = candidate_of,
+) -> TrialRecord | None:
     """Yield what an Optuna trial alone tells of itself, or None if it has no candidate.
 
     A measurement then knows accuracy and speed-up; what Optuna has no place for is empty, and
     pruned trials and values that cannot be an accuracy and a speed-up count as failures.
+
+    Args:
+        trial: Optuna's.
+        find: Yields the candidate of a trial; by default its cell (N, s).
     """
-    candidate = candidate_of(trial)
+    candidate = find(trial)
     if candidate is None:
         return None
     values = trial.values
@@ -80,9 +87,14 @@ def record_of(trial: "FrozenTrial") -> TrialRecord | None:
     return TrialRecord(number=trial.number, candidate=candidate, state="failed", failure=failure)
 
 
-def read_study(study: "Study") -> StudyRecord:
-    """Yield a study as Optuna alone tells it, for a sampler without our tables."""
-    records = (record_of(trial) for trial in study.get_trials(deepcopy=False))
+def read_study(
+    study: "Study", find: Callable[["FrozenTrial"], Candidate | None] = candidate_of
+) -> StudyRecord:
+    """Yield a study as Optuna alone tells it; see `record_of`.
+
+    It is for a sampler without our tables.
+    """
+    records = (record_of(trial, find) for trial in study.get_trials(deepcopy=False))
     return StudyRecord(
         name=study.study_name,
         task="",

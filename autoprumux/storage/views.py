@@ -30,6 +30,7 @@ WITH base AS (
     FROM prumux_starts s2
     JOIN prumux_measurements m2 ON m2.study_id = s2.study_id AND m2.number = s2.number
     WHERE s2.study_id = s.study_id AND s2.num_instances = 1 AND s2.sparsity = 0
+      AND s2.hyperparameters = '{{}}'
   )
 )
 SELECT
@@ -81,7 +82,8 @@ SELECT
   (
     SELECT COUNT(*) FROM prumux_attempts a
     WHERE a.study_id = s.study_id AND a.number = s.number AND a.training_at IS NOT NULL
-  ) AS num_attempts
+  ) AS num_attempts,
+  s.hyperparameters AS hyperparameters
 FROM prumux_starts s
 JOIN prumux_studies st ON st.study_id = s.study_id
 LEFT JOIN prumux_measurements m ON m.study_id = s.study_id AND m.number = s.number
@@ -94,7 +96,8 @@ LEFT JOIN base ON base.study_id = s.study_id
 _FRONT = """
 SELECT
   t.study, t.number, t.num_instances, t.sparsity, t.sparsity_achieved, t.accuracy,
-  t.accuracy_loss_points, t.throughput, t.speedup, t.duration_s, t.device, t.task, t.checkpoint
+  t.accuracy_loss_points, t.throughput, t.speedup, t.duration_s, t.device, t.task, t.checkpoint,
+  t.hyperparameters
 FROM prumux_trials t
 WHERE t.state = 'complete' AND NOT EXISTS (
   SELECT 1
@@ -105,6 +108,10 @@ WHERE t.state = 'complete' AND NOT EXISTS (
       o.accuracy > t.accuracy OR o.speedup > t.speedup
       OR o.num_instances < t.num_instances
       OR (o.num_instances = t.num_instances AND o.sparsity < t.sparsity)
+      OR (
+        o.num_instances = t.num_instances AND o.sparsity = t.sparsity
+        AND o.hyperparameters < t.hyperparameters
+      )
     )
 )
 """
@@ -112,16 +119,19 @@ WHERE t.state = 'complete' AND NOT EXISTS (
 _BEST_BY_BUDGET = f"""
 SELECT
   r.study, r.budget_points, r.number, r.num_instances, r.sparsity, r.sparsity_achieved,
-  r.accuracy, r.accuracy_loss_points, r.throughput, r.speedup, r.device, r.task, r.checkpoint
+  r.accuracy, r.accuracy_loss_points, r.throughput, r.speedup, r.device, r.task, r.checkpoint,
+  r.hyperparameters
 FROM (
   SELECT
     st.name AS study,
     {_points("b.budget")} AS budget_points,
     t.number, t.num_instances, t.sparsity, t.sparsity_achieved, t.accuracy,
     t.accuracy_loss_points, t.throughput, t.speedup, t.device, st.task AS task, t.checkpoint,
+    t.hyperparameters,
     ROW_NUMBER() OVER (
       PARTITION BY b.study_id, b.position
-      ORDER BY t.speedup DESC, t.accuracy DESC, t.num_instances, t.sparsity
+      ORDER BY
+        t.speedup DESC, t.accuracy DESC, t.num_instances, t.sparsity, t.hyperparameters
     ) AS place
   FROM prumux_budgets b
   JOIN prumux_studies st ON st.study_id = b.study_id
@@ -139,7 +149,8 @@ SELECT
   (
     SELECT COUNT(*) FROM prumux_attempts a
     WHERE a.study_id = s.study_id AND a.number = s.number AND a.training_at IS NOT NULL
-  ) AS num_attempts
+  ) AS num_attempts,
+  s.hyperparameters
 FROM prumux_failure_causes f
 JOIN prumux_starts s ON s.study_id = f.study_id AND s.number = f.number
 JOIN prumux_studies st ON st.study_id = f.study_id
@@ -153,7 +164,7 @@ SELECT
     WHEN m.number IS NOT NULL OR f.number IS NOT NULL THEN 'told'
     ELSE 'running'
   END AS outcome,
-  a.cause, a.message, a.began_at, a.training_at, a.ended_at
+  a.cause, a.message, a.began_at, a.training_at, a.ended_at, s.hyperparameters
 FROM prumux_attempts a
 JOIN prumux_studies st ON st.study_id = a.study_id
 LEFT JOIN prumux_starts s ON s.study_id = a.study_id AND s.number = a.number
@@ -164,13 +175,14 @@ LEFT JOIN prumux_failure_causes f ON f.study_id = a.study_id AND f.number = a.nu
 _CHOICES = """
 SELECT
   st.name AS study, s.number, 0 AS place, s.num_instances, s.sparsity, s.chance,
-  s.expected_speedup, s.expected_gain, s.predicted_minutes, s.score, s.reason
+  s.expected_speedup, s.expected_gain, s.predicted_minutes, s.score, s.reason,
+  s.hyperparameters
 FROM prumux_starts s
 JOIN prumux_studies st ON st.study_id = s.study_id
 UNION ALL
 SELECT
   st.name, r.number, r.position, r.num_instances, r.sparsity, r.chance,
-  r.expected_speedup, r.expected_gain, r.predicted_minutes, r.score, NULL
+  r.expected_speedup, r.expected_gain, r.predicted_minutes, r.score, NULL, r.hyperparameters
 FROM prumux_runners_up r
 JOIN prumux_studies st ON st.study_id = r.study_id
 """
@@ -181,6 +193,14 @@ FROM prumux_environments e
 JOIN prumux_studies st ON st.study_id = e.study_id
 """
 
+_HYPERPARAMETERS = """
+SELECT
+  st.name AS study, h.number, s.num_instances, s.sparsity, h.name, h.value, h.is_own
+FROM prumux_trial_hyperparameters h
+JOIN prumux_studies st ON st.study_id = h.study_id
+JOIN prumux_starts s ON s.study_id = h.study_id AND s.number = h.number
+"""
+
 VIEWS = {
     "prumux_trials": _TRIALS,
     "prumux_front": _FRONT,
@@ -189,6 +209,7 @@ VIEWS = {
     "prumux_tries": _TRIES,
     "prumux_choices": _CHOICES,
     "prumux_environment": _ENVIRONMENT,
+    "prumux_hyperparameters": _HYPERPARAMETERS,
 }
 """Bodies by name; a view reads only tables and the views before it."""
 

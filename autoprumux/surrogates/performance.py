@@ -313,14 +313,20 @@ class PerformanceModel:
 
 
 def telling_failures(study: StudyRecord) -> list[Candidate]:
-    """Failed candidates whose cause makes larger ones doubtful.
+    """Failed cells (N, s) whose cause makes larger ones doubtful.
 
     Mishaps are left out, and trials stopped early: those are bounds, see `StudyRecord.stopped`.
+    So is what failed with other hyperparameters than the study's own, which may be the reason, and
+    a cell of which another setting is measured.
     """
+    measured = {candidate.cell for candidate in study.measured}
     return [
         trial.candidate
         for trial in study.trials
-        if trial.failure is not None and trial.failure.cause not in {*_MISHAPS, HOPELESS}
+        if trial.failure is not None
+        and trial.failure.cause not in {*_MISHAPS, HOPELESS}
+        and not trial.candidate.hyperparameters
+        and trial.candidate not in measured
     ]
 
 

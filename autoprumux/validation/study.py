@@ -43,10 +43,10 @@ def validate_study(study: StudyRecord, others: Sequence[StudyRecord] = ()) -> Va
         NoBaselineError: If the dense baseline is not measured.
         TooFewTrialsError: If no width above 1 has three candidates of the training grid.
     """
-    grid = MeasuredGrid(dict(sorted(study.measured.items())))
+    grid = MeasuredGrid(dict(sorted(study.by_cell.items())))
     _require_enough(study, grid)
     table = _table_study(study, others)
-    speedups = {c: m.speedup for c, m in table.measured.items()}
+    speedups = {c: m.speedup for c, m in table.by_cell.items()}
     pairs: list[SurrogatePair] = [PaperPair(speedups), StructuredPair(), PerformancePair()]
     rows = error_rows(pairs, grid, has_table=table is not study)
     all_points = [hit_row(pair, grid, "all") for pair in pairs]

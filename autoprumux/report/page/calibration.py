@@ -67,7 +67,7 @@ def calibration_info(study: StudyRecord, baseline: Measurement) -> CalibrationIn
         study: With its trials.
         baseline: Its dense baseline, which is never left out.
     """
-    measured = study.measured
+    measured = study.by_cell
     others = [candidate for candidate in measured if not candidate.is_baseline]
     chosen = _spread(others, MAX_LEFT_OUT)
     failed = telling_failures(study)

@@ -24,7 +24,7 @@ from autoprumux.report.page.courses import CourseInfo, course_info, draw_courses
 from autoprumux.report.page.front import draw_front, front_info
 from autoprumux.report.page.surfaces import draw_surfaces, surface_info
 from autoprumux.report.page.theme import Figure
-from autoprumux.report.page.trials import COLUMNS, trial_rows
+from autoprumux.report.page.trials import columns, trial_rows
 from autoprumux.report.tables import BUILTIN_NOTE
 
 
@@ -78,7 +78,7 @@ def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> s
         builtin_note=BUILTIN_NOTE if is_builtin(study) else "",
         front=draw_front(front_info(study, budgets)) if study.measured else None,
         parts=parts,
-        columns=COLUMNS,
+        columns=columns(study),
         rows=trial_rows(study),
         courses=draw_courses(courses),
         course_options=_course_options(courses),
@@ -116,7 +116,7 @@ def _summary(study: StudyRecord) -> str:
         f", {states.count(state)} {state}" for state in ("failed", "running") if state in states
     )
     return (
-        f"Task {study.task}: {len(study.measured)} of {len(candidate_grid(study))} candidates "
+        f"Task {study.task}: {len(study.by_cell)} of {len(candidate_grid(study))} candidates "
         f"measured{others}."
     )
 

@@ -94,7 +94,7 @@ def front_info(study: StudyRecord, budgets: Sequence[float]) -> FrontInfo:
     points = {c: _alone(c, m) for c, m in study.measured.items()}
     if baseline is not None:
         points = {m.candidate: _compared(m, baseline) for m in measured_models(study, baseline)}
-    ordered = [points[candidate] for candidate in sorted(points)]
+    ordered = [points[candidate] for candidate in sorted(study.best_settings.values())]
     widths = sorted({c.num_instances for c in points if c.num_instances > 1 and c.sparsity > 0})
     return FrontInfo(
         baseline=points.get(Candidate(1, 0.0)),

@@ -87,14 +87,16 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
     Raises:
         StorageError: If the stored configuration of `study` names no widths or sparsities.
     """
-    models = {m.candidate: m for m in measured_models(study, baseline)}
+    scored = set(study.best_settings.values())
+    compared = measured_models(study, baseline)
+    models = {m.candidate.cell: m for m in compared if m.candidate in scored}
     known = {*candidate_grid(study), *models}
     widths = tuple(sorted({c.num_instances for c in known}))
     sparsities = tuple(sorted({c.sparsity for c in known}))
     grid = [Candidate(n, s) for n in widths for s in sparsities]
-    failed = {t.candidate for t in study.trials if t.failure is not None} - models.keys()
+    failed = {t.candidate.cell for t in study.trials if t.failure is not None} - models.keys()
     performance = PerformanceModel.from_measured(
-        study.measured, telling_failures(study), grid, stopped=study.stopped
+        study.by_cell, telling_failures(study), grid, stopped=study.stopped_cells
     )
     cells = {
         p.candidate: _cell(p, models.get(p.candidate), is_failed=p.candidate in failed)

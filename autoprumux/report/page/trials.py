@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from autoprumux.answers import MeasuredModel, measured_models
 from autoprumux.records import StudyRecord, TrialRecord
+from autoprumux.report.answers import is_setting_searched
 from autoprumux.report.tables import disturbed_mark
 
 
@@ -30,10 +32,13 @@ class Column:
     is_number: bool = True
 
 
+_SETTING = "hyperparameters"
+
 COLUMNS = (
     Column("trial"),
     Column("N"),
     Column("s"),
+    Column(_SETTING, is_number=False),
     Column("s achieved"),
     Column("accuracy, %"),
     Column("loss, points"),
@@ -48,13 +53,27 @@ COLUMNS = (
 
 _NOTHING = Entry("-")
 
+_Shown = TypeVar("_Shown", Column, Entry)
+
+
+def columns(study: StudyRecord) -> list[Column]:
+    """Yield the heads of the table; only a study that searches hyperparameters has theirs."""
+    return [column for column, _ in _shown(study, COLUMNS)]
+
 
 def trial_rows(study: StudyRecord) -> list[list[Entry]]:
     """Yield a row per trial in order of their numbers, an entry per column."""
     baseline = study.baseline
     models = [] if baseline is None else measured_models(study, baseline)
     by_measurement = {id(model.measurement): model for model in models}
-    return [_row(trial, by_measurement.get(id(trial.measurement))) for trial in study.trials]
+    rows = [_row(trial, by_measurement.get(id(trial.measurement))) for trial in study.trials]
+    return [[entry for _, entry in _shown(study, row)] for row in rows]
+
+
+def _shown(study: StudyRecord, row: Sequence[_Shown]) -> list[tuple[Column, _Shown]]:
+    is_searched = is_setting_searched(study)
+    pairs = zip(COLUMNS, row, strict=True)
+    return [pair for pair in pairs if is_searched or pair[0].name != _SETTING]
 
 
 def _row(trial: TrialRecord, model: MeasuredModel | None) -> list[Entry]:
@@ -63,6 +82,7 @@ def _row(trial: TrialRecord, model: MeasuredModel | None) -> list[Entry]:
         Entry(str(trial.number), trial.number),
         Entry(str(candidate.num_instances), candidate.num_instances),
         Entry(f"{candidate.sparsity:.2f}", candidate.sparsity),
+        Entry(candidate.setting or "the study's own"),
         *_measured(trial, model),
         Entry(_outcome(trial)),
         Entry(choice.reason) if choice else _NOTHING,

@@ -268,10 +268,43 @@ def test_remedy_changes_learning_rates_and_parts_and_loads_no_data_again(monkeyp
 
     other = evaluator.with_remedy(Remedy(text="both", num_parts=2, learning_rate_share=0.5))
 
-    before, after = evaluator.trainer.config, other.trainer.config
+    dense = Candidate(1, 0.0)
+    before, trainer = evaluator.trainer.config, other.trainer_of(dense)
+    after = trainer.config
     assert (before.num_parts, after.num_parts) == (2, 4)
     assert after.finetune.learning_rate == before.finetune.learning_rate / 2
     assert after.prune.learning_rate == before.prune.learning_rate / 2
     assert replace(after.finetune, learning_rate=before.finetune.learning_rate) == before.finetune
-    assert other.trainer.context.config == after
-    assert other.trainer.context.splits is context.splits
+    assert trainer.context.config == after
+    assert trainer.context.splits is context.splits
+    assert evaluator.trainer_of(dense) is evaluator.trainer
+
+
+def test_hyperparameters_replace_the_recipes_and_a_remedy_halves_what_they_make_of_it(
+    monkeypatch,
+):
+    context = TrainingContext(TrainerConfig(), 0, Path("cache"), None, None, None)
+    monkeypatch.setattr(TrainingContext, "open", lambda *_, **__: context)
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
+    values = (("trainer.finetune.learning_rate", 1e-3), ("trainer.prune.temperature", 3.0))
+    candidate = Candidate(2, 0.6, values)
+    halved = evaluator.with_remedy(Remedy(text="half", learning_rate_share=0.5))
+
+    plain, remedied = (e.trainer_of(candidate).config for e in (evaluator, halved))
+
+    assert (plain.finetune.learning_rate, plain.prune.temperature) == (1e-3, 3.0)
+    assert plain.prune.learning_rate == TrainerConfig().prune.learning_rate
+    assert (remedied.finetune.learning_rate, remedied.prune.temperature) == (5e-4, 3.0)
+    assert remedied.prune.learning_rate == TrainerConfig().prune.learning_rate / 2
+
+
+def test_what_is_encoded_once_serves_all_hyperparameters(monkeypatch):
+    context = TrainingContext(TrainerConfig(), 0, Path("cache"), None, None, None)
+    vars(context)["train"] = object()
+    monkeypatch.setattr(TrainingContext, "open", lambda *_, **__: context)
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0)
+
+    other = evaluator.trainer_of(Candidate(1, 0.6, (("trainer.prune.temperature", 3.0),)))
+
+    assert other.context is not context
+    assert other.context.train is context.train

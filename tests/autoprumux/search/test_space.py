@@ -3,7 +3,7 @@ import pytest
 
 from autoprumux.config import SearchConfig
 from autoprumux.records import Candidate
-from autoprumux.search.space import SearchSpace, encode
+from autoprumux.search.space import SearchSpace
 
 SPACE = SearchSpace.from_config(SearchConfig(widths=(10, 1, 2), sparsities=(0.95, 0.0, 0.6)))
 
@@ -17,7 +17,7 @@ def test_space_is_the_full_grid_with_the_baseline_first() -> None:
 @pytest.mark.parametrize("candidate", SPACE.candidates, ids=str)
 def test_optuna_stores_every_candidate_exactly(candidate: Candidate) -> None:
     study = optuna.create_study()
-    study.enqueue_trial(encode(candidate))
+    study.enqueue_trial(SPACE.encode(candidate))
 
     found = SPACE.suggest(study.ask())
 
