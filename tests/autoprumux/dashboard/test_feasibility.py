@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from autoprumux.dashboard.feasibility import FeasibilityStorage, set_constraints
 from autoprumux.records import Candidate
-from autoprumux.search.space import SearchSpace, encode
+from autoprumux.search.space import SearchSpace
 from autoprumux.storage.database import open_database
 from autoprumux.storage.trials import constraints_of
 
@@ -81,7 +81,7 @@ def test_the_sign_tells_whether_the_loosest_budget_is_met(losses, budgets):
 
 def test_without_a_baseline_nothing_is_said():
     space = SearchSpace((Candidate(1, 0.0), Candidate(2, 0.5)))
-    parameters = encode(Candidate(2, 0.5))
+    parameters = space.encode(Candidate(2, 0.5))
     trial = create_trial(values=[0.8, 2.0], params=parameters, distributions=space.distributions())
 
     set_constraints([trial], (0.01,))
