@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the functions, so that importing this module costs nothing.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,7 @@ def run_search(
     cache_dir: Path | None = None,
     artifacts: Path | None = None,
     listener: "Listener | None" = None,
+    stop: threading.Event | None = None,
 ) -> "SearchOutcome":
     """Run or resume the study `config`; data and model are checked before the database is touched.
 
@@ -65,11 +67,13 @@ def run_search(
         artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
             file, and none for a database server.
         listener: Told what happens; None means lines on stderr.
+        stop: Set from elsewhere to leave at the next checkpoint, as `KeyboardInterrupt` does.
 
     Of several processes that `torchrun` or `accelerate launch` started, the first one searches and
     the others help it train; all yield the same.
 
     Raises:
+        KeyboardInterrupt: If it was to stop.
         AutoPrumuxError: See `autoprumux.errors`.
     """
 
@@ -101,13 +105,15 @@ def _search(
         **({} if processes is None else {"processes": processes}),
     )
     evaluator.check()
+    if stop is not None and stop.is_set():
+        raise KeyboardInterrupt  # reading the data may have taken minutes
     database = open_database(storage)
     try:
         with ExitStack() as stack:
             shown = listener or stack.enter_context(ConsoleListener())
             _announce(config, evaluator.data_fingerprint, shown)
             noted = NoteWriter(shown, database, config.name)
-            outcome = run_study(config, database, evaluator, noted, artifacts=artifacts)
+            outcome = run_study(config, database, evaluator, noted, artifacts=artifacts, stop=stop)
             noted.write_all()
             return outcome
     finally:

@@ -22,7 +22,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("Speeds are stored together at the end, so none of these are.")
 def bench(
     *,
     target: Annotated[

@@ -25,7 +25,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("", exit_code=0)
 def dashboard(
     *,
     task: StoredTask = None,
@@ -55,22 +55,19 @@ def dashboard(
 
     Prints the address and runs until Ctrl-C. Anybody who reaches it can edit notes.
     """
-    try:
-        with open_dashboard(
-            task,
-            budget,
-            study=study,
-            storage=storage,
-            artifacts=artifacts,
-            address=(host, port),
-            tell=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
-        ) as opened:
-            print(f"{opened.address} shows {opened.database}; Ctrl-C stops it.", flush=True)
-            if not no_open and _has_screen():
-                webbrowser.open(opened.address)
-            opened.serve()
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+    with open_dashboard(
+        task,
+        budget,
+        study=study,
+        storage=storage,
+        artifacts=artifacts,
+        address=(host, port),
+        tell=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+    ) as opened:
+        print(f"{opened.address} shows {opened.database}; Ctrl-C stops it.", flush=True)
+        if not no_open and _has_screen():
+            webbrowser.open(opened.address)
+        opened.serve()
 
 
 def _has_screen() -> bool:

@@ -1,14 +1,14 @@
 """`autoprumux export`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from autoprumux.api.export import choose_stored, require_options, write_export
 from autoprumux.cli.options import (
-    EXIT_INTERRUPTED,
     Json,
     Storage,
     StoredTask,
@@ -25,7 +25,14 @@ Example:
 """
 
 
-@in_one_sentence
+def _left_behind(options: Mapping[str, Any]) -> str:
+    out = options["out"]
+    if out.exists():  # the signal came after the last step
+        return f"The model is in {out}."
+    return f"Nothing is in {out}; the same command starts anew."
+
+
+@in_one_sentence(_left_behind)
 def export(
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new directory.")],
@@ -61,13 +68,9 @@ def export(
 
     Everything is checked against the trained checkpoint before the directory is there.
     """
-    try:
-        require_options(out, with_onnx=onnx, licence=licence)
-        choice = choose_stored(task, budget, trial=trial, study=study, storage=storage)
-        outcome = write_export(choice, out, with_onnx=onnx, licence=licence, announce=_tell)
-    except KeyboardInterrupt:
-        print(f"\nStopped. Nothing is in {out}; the same command starts anew.", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    require_options(out, with_onnx=onnx, licence=licence)
+    choice = choose_stored(task, budget, trial=trial, study=study, storage=storage)
+    outcome = write_export(choice, out, with_onnx=onnx, licence=licence, announce=_tell)
 
     from autoprumux.exporting.summary import export_to_dict, format_export
 

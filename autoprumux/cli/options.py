@@ -1,12 +1,13 @@
 """What commands share: errors in one sentence, options, the printing of JSON."""
 
+import contextlib
 import functools
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 from autoprumux.api.processes import launch
 from autoprumux.cli.completion import stored_studies, stored_tasks
+from autoprumux.cli.interrupts import stopped_by_signals
 from autoprumux.errors import AutoPrumuxError
 
 EXIT_INTERRUPTED = 130
@@ -23,7 +25,10 @@ AFTER_FIRST_S = 2.0
 """Seconds by which other processes of a launch end after the first one of their machine: the
 launcher ends all as soon as one has failed, and the first one has yet to say why."""
 
-AFTER_INTERRUPT = "Finished trials are stored; the same command takes the search up again."
+LeftBehind = str | Callable[[Mapping[str, Any]], str]
+"""What an interrupted command leaves behind, in a sentence, or what tells it from the options."""
+
+NOTHING_CHANGED = "Nothing is changed."
 
 Storage = Annotated[str, typer.Option(metavar="URL", help="Database, SQLAlchemy URL.")]
 Json = Annotated[
@@ -64,25 +69,40 @@ Recorded = Annotated[
 ]
 
 
-def in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors of ours into sentences on stderr; `--verbose` adds the traceback."""
+def in_one_sentence(
+    left_behind: LeftBehind, *, exit_code: int = EXIT_INTERRUPTED
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn errors of ours and interruptions into sentences on stderr.
 
-    @functools.wraps(command)
-    def guarded(**options: Any) -> None:
-        is_verbose = bool(options.get("verbose"))
-        _configure_logging(is_verbose)
-        try:
-            command(**options)
-        except AutoPrumuxError as error:
-            if is_verbose:
-                logging.getLogger(__name__).error("traceback:", exc_info=True)
-            _tell(f"error: {error}", error.exit_code)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            print(f"\nStopped. {AFTER_INTERRUPT}", file=sys.stderr)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+    `--verbose` adds the traceback of an error.
 
-    return guarded
+    Args:
+        left_behind: Told after `Stopped.` when a signal ended the command.
+        exit_code: Of a command that a signal ended.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def guarded(**options: Any) -> None:
+            is_verbose = bool(options.get("verbose"))
+            _configure_logging(is_verbose)
+            try:
+                with stopped_by_signals():
+                    command(**options)
+            except AutoPrumuxError as error:
+                if is_verbose:
+                    logging.getLogger(__name__).error("traceback:", exc_info=True)
+                _tell(f"error: {error}", error.exit_code)
+                raise typer.Exit(error.exit_code) from error
+            except KeyboardInterrupt:
+                told = left_behind if isinstance(left_behind, str) else left_behind(options)
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    print(f"\nStopped. {told}".rstrip(), file=sys.stderr, flush=True)
+                raise typer.Exit(exit_code) from None
+
+        return guarded
+
+    return decorated
 
 
 def _tell(text: str, exit_code: int) -> None:

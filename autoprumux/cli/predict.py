@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autoprumux.api.predict import STDIN_OR_STDOUT, PredictOptions, predict_file
-from autoprumux.cli.options import EXIT_INTERRUPTED, Verbose, in_one_sentence, to_json
+from autoprumux.cli.options import Verbose, in_one_sentence, to_json
 from autoprumux.errors import UsageError
 
 PREDICT_EPILOG = """\b
@@ -21,7 +21,7 @@ EXIT_UNLABELLED = 1
 """Every row is in the output, but some without a label."""
 
 
-@in_one_sentence
+@in_one_sentence("No file is written.")
 def predict(
     *,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Model directory.")],
@@ -90,11 +90,7 @@ def predict(
         has_all_probabilities=all_probabilities,
         is_strict=strict,
     )
-    try:
-        summary = predict_file(directory, table, out, options)
-    except KeyboardInterrupt:
-        print("\nStopped; no file is written.", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    summary = predict_file(directory, table, out, options)
 
     from autoprumux.report.predictions import format_summary, format_warnings, summary_to_dict
 

@@ -15,7 +15,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("Finished phases stay; the same command goes on at the last checkpoint.")
 def pretrain(
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder n{N} for each width.")],

@@ -6,6 +6,7 @@ import typer
 
 from autoprumux.api import stored
 from autoprumux.cli.options import (
+    NOTHING_CHANGED,
     Json,
     Storage,
     StoredBudgets,
@@ -24,7 +25,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence(NOTHING_CHANGED)
 def query(
     *,
     task: StoredTask = None,

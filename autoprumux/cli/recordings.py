@@ -8,6 +8,7 @@ import typer
 
 from autoprumux.api.recordings import export_recorded, replay_recorded, validate_studies
 from autoprumux.cli.options import (
+    NOTHING_CHANGED,
     Json,
     Recorded,
     Storage,
@@ -32,7 +33,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("The same command writes the recording anew.")
 def record(
     *,
     study: Annotated[
@@ -51,7 +52,7 @@ def record(
     print(f"The recording is in {rows}, where it comes from in {header}.")
 
 
-@in_one_sentence
+@in_one_sentence(NOTHING_CHANGED)
 def validate(
     *,
     task: Annotated[str | None, typer.Option(metavar="NAME", help="Studies of this task.")] = None,
@@ -77,7 +78,7 @@ def validate(
         print("\n\n".join(map(format_validation, outcome.validations)))
 
 
-@in_one_sentence
+@in_one_sentence(NOTHING_CHANGED)
 def replay(
     *,
     recorded: Annotated[

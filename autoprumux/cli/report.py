@@ -22,7 +22,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("Each file is whole: as it was, or new.")
 def report(
     *,
     task: StoredTask = None,

@@ -7,6 +7,7 @@ import typer
 from autoprumux.api.processes import launch
 from autoprumux.api.search import run_search, task_override
 from autoprumux.cli.completion import presets, tasks
+from autoprumux.cli.interrupts import leaving_at_checkpoints
 from autoprumux.cli.options import (
     ArtifactDir,
     CacheDir,
@@ -26,7 +27,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("Finished trials are stored; the same command takes the search up again.")
 def search(
     *,
     task: Annotated[
@@ -116,7 +117,8 @@ def search(
 ) -> None:
     """Train trials until the fastest model within the budget is settled.
 
-    Prints the answer and leaves the database. Run again, it resumes.
+    Prints the answer and leaves the database. Run again, it resumes. Ctrl-C or SIGTERM: leaves at
+    the next checkpoint; a second time: leaves at once.
     """
     options = {
         "search.budget": ("--budget", budget),
@@ -140,7 +142,10 @@ def search(
     if task is not None:
         overrides.append(task_override(task, "--task"))
     config = load_study(preset, overrides)
-    outcome = run_search(config, storage=storage, cache_dir=cache_dir, artifacts=artifacts)
+    with leaving_at_checkpoints() as stop:
+        outcome = run_search(
+            config, storage=storage, cache_dir=cache_dir, artifacts=artifacts, stop=stop
+        )
     if not launch().is_first:
         return  # one process prints
 

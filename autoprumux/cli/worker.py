@@ -1,14 +1,8 @@
 """`autoprumux worker`."""
 
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-
 from autoprumux.api.processes import launch
 from autoprumux.api.worker import run_worker
+from autoprumux.cli.interrupts import StoppedError, leaving_at_checkpoints
 from autoprumux.cli.options import (
     ArtifactDir,
     CacheDir,
@@ -25,7 +19,7 @@ Example:
 """
 
 
-@in_one_sentence
+@in_one_sentence("What was begun is given back.")
 def worker(
     *,
     storage: Storage = DEFAULT_STORAGE,
@@ -39,39 +33,15 @@ def worker(
     Trains trials until the search ends. Ctrl-C or SIGTERM: leaves at the next checkpoint and gives
     the trial back; a second time: leaves at once.
     """
-    stop = threading.Event()
     try:
-        with _leaving_at(stop):
+        with leaving_at_checkpoints() as stop:
             outcome = run_worker(
                 study, storage=storage, cache_dir=cache_dir, artifacts=artifacts, stop=stop
             )
-    except _LeftAtOnceError:
-        raise KeyboardInterrupt from None
+    except StoppedError:
+        raise
     except KeyboardInterrupt:
         print("Left the study; what was begun is given back.")
     else:
         if launch().is_first:
             print(f"The search of {outcome.study.name} is over: {outcome.stop_reason}.")
-
-
-class _LeftAtOnceError(KeyboardInterrupt):
-    """The second signal."""
-
-
-@contextmanager
-def _leaving_at(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM, and interrupt at the second."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise _LeftAtOnceError
-        stop.set()
-        print("Leaving at the next checkpoint; once more to leave at once.", file=sys.stderr)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

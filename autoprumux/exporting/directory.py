@@ -46,10 +46,11 @@ def whole_directory(out: Path) -> Iterator[Path]:
     target = out.absolute()
     remove_leftovers(target.parent)
     filled = target.with_name(f".{target.name}.{MARK}-{os.getpid()}")
-    with _errors_in_sentences(out):
-        filled.mkdir()
-        lock = _lock(filled)
+    lock: int | None = None
     try:
+        with _errors_in_sentences(out):
+            filled.mkdir()
+            lock = _lock(filled)
         yield filled
         require_place(out)
         with _errors_in_sentences(out):

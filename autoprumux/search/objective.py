@@ -272,7 +272,7 @@ class Objective:
         self, evaluator: Evaluator, candidate: Candidate, seed: int, report: Report
     ) -> Measurement | Failure:
         try:
-            measurement = evaluator.evaluate(candidate, seed, report)
+            measurement = self._uninterrupted(evaluator, candidate, seed, report)
         except (InputError, LostProcessError, UsageError, StorageError):
             raise
         except TrialError as error:
@@ -293,6 +293,21 @@ class Objective:
             )
             return Failure(cause="nan", message=message)
         return measurement
+
+    def _uninterrupted(
+        self, evaluator: Evaluator, candidate: Candidate, seed: int, report: Report
+    ) -> Measurement:
+        """Evaluate; whatever a library made of an interruption is one again.
+
+        Raises:
+            KeyboardInterrupt: If an error came up that a signal may have caused.
+        """
+        try:
+            return evaluator.evaluate(candidate, seed, report)
+        except Exception as error:
+            if self.stop.is_set() or _comes_from_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
 
     def _attributes(
         self, trial: TrialRecord, baseline: Measurement | None, minutes: float | None
@@ -328,6 +343,13 @@ def _require_same_device(measurement: Measurement, baseline: Measurement | None)
             "Search on the same device (`--device`), or in another database (`--storage`).",
             cause="device",
         )
+
+
+def _comes_from_interrupt(error: BaseException | None) -> bool:
+    """Yield whether an error came up while an interruption was on its way."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def trial_seed(study_seed: int, candidate: Candidate) -> int:

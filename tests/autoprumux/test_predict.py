@@ -231,7 +231,7 @@ def test_ctrl_c_leaves_no_file(model, monkeypatch):
     found = run(model, "in.tsv", "-o", "out.tsv")
 
     assert found.exit_code == 130
-    assert found.stderr == "\nStopped; no file is written.\n"
+    assert found.stderr == "\nStopped. No file is written.\n"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["in.tsv", "model"]
 
 

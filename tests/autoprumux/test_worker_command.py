@@ -1,4 +1,4 @@
-"""`autoprumux worker`; trainings are replaced by a closed form."""
+"""`autoprumux worker`, and signals to it and to `search`; trainings are a closed form."""
 
 import os
 import signal
@@ -21,26 +21,38 @@ from autoprumux.storage.repository import Repository
 STORAGE = ["--storage", "sqlite:///study.db"]
 SEARCH = ["search", *STORAGE, "--budget", "1,3", "--set", "search.stop_chance=0.0"]
 
-SLOW_WORKER = """
+SLOW_COMMAND = """
 import sys, time, types
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
 
-class SlowEvaluator(SyntheticEvaluator):
+class ReportingEvaluator(SyntheticEvaluator):
     def evaluate(self, candidate, seed, report):
         print("training", flush=True)
         for step in range(6000):
             time.sleep(0.05)
             report("finetune/step", step, step)
 
-fake = types.SimpleNamespace(TrainedEvaluator=lambda *_: SlowEvaluator())
+class DeafEvaluator(SyntheticEvaluator):
+    def evaluate(self, candidate, seed, report):
+        print("training", flush=True)
+        time.sleep(600)
+
+class ConvertingEvaluator(DeafEvaluator):
+    def evaluate(self, *arguments):
+        try:
+            super().evaluate(*arguments)
+        except BaseException:
+            raise RuntimeError("release unlocked lock") from None
+
+kinds = {"reports": ReportingEvaluator, "deaf": DeafEvaluator, "converts": ConvertingEvaluator}
+kind = kinds[sys.argv.pop()]
+fake = types.SimpleNamespace(TrainedEvaluator=lambda *_: kind())
 sys.modules["autoprumux.evaluators.trained"] = fake
-if sys.argv.pop() == "deaf":
-    SlowEvaluator.evaluate = lambda *_: [print("training", flush=True), time.sleep(600)]
 from autoprumux.cli.main import main
 main()
 """
 """The command in a process of its own, with trials that take minutes; the last argument tells
-whether they report."""
+whether they report, and what they make of an interruption."""
 
 
 @pytest.fixture(autouse=True)
@@ -163,11 +175,11 @@ def test_other_data_on_this_machine_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert states() == ["complete"]
 
 
-def start_worker(kind: str) -> subprocess.Popen[str]:
-    """Start a worker and wait until it trains."""
+def start(command: list[str], kind: str) -> subprocess.Popen[str]:
+    """Start a command and wait until it trains."""
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_WORKER, "worker", *STORAGE, kind],
+        [sys.executable, "-c", SLOW_COMMAND, *command, kind],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -178,11 +190,23 @@ def start_worker(kind: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def interrupt_twice(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send a signal, again once it was noticed, and yield what was told."""
+    assert process.stderr is not None
+    process.send_signal(number)
+    told = ""
+    while "once more" not in told:
+        assert process.poll() is None
+        told += process.stderr.readline()
+    process.send_signal(number)
+    return told + process.communicate(timeout=300)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_gives_the_trial_back(number: signal.Signals) -> None:
     assert run([*SEARCH, "--max-trials", "1"]).exit_code == 0
     raise_cap()
-    process = start_worker("reports")
+    process = start(["worker", *STORAGE], "reports")
 
     process.send_signal(number)
     printed, errors = process.communicate(timeout=300)
@@ -193,17 +217,45 @@ def test_first_signal_gives_the_trial_back(number: signal.Signals) -> None:
     assert tries()[-1] == (1, "given_back")
 
 
-def test_second_signal_leaves_at_once() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_ends_a_search_at_the_next_checkpoint(number: signal.Signals) -> None:
+    process = start(SEARCH, "reports")
+
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=300)
+
+    assert process.returncode == 130, errors
+    assert printed == ""
+    assert "Leaving at the next checkpoint; once more to leave at once." in errors
+    assert errors.endswith(
+        "\nStopped. Finished trials are stored; the same command takes the search up again.\n"
+    )
+    assert tries() == [(0, "given_back")]
+    assert states() == ["running"]
+
+
+@pytest.mark.parametrize("kind", ["deaf", "converts"])
+def test_second_signal_leaves_at_once(kind: str) -> None:
     assert run([*SEARCH, "--max-trials", "1"]).exit_code == 0
     raise_cap()
-    process = start_worker("deaf")
-    assert process.stderr is not None
+    process = start(["worker", *STORAGE], kind)
 
-    process.send_signal(signal.SIGTERM)
-    while "once more" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=300)
+    told = interrupt_twice(process, signal.SIGTERM)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, told
+    assert told.endswith("\nStopped. What was begun is given back.\n")
     assert tries()[-1] == (1, "given_back")
+
+
+@pytest.mark.parametrize("kind", ["deaf", "converts"])
+def test_second_signal_ends_a_search_at_once_and_fails_no_trial(kind: str) -> None:
+    process = start(SEARCH, kind)
+
+    told = interrupt_twice(process, signal.SIGINT)
+
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert tries() == [(0, "given_back")]
+    assert states() == ["running"]
+    assert run([*SEARCH, "--max-trials", "3"]).exit_code == 0
+    assert states() == ["complete"] * 3

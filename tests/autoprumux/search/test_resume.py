@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +195,32 @@ def test_keyboard_interrupt_leaves_the_trial_to_be_taken_up(
         patch.setattr(evaluator, "evaluate", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_study(config(), database, evaluator, listener)
+    study = Repository(database).load_study("qnli-small")
+    outcome = run_study(config(max_trials=1), database, evaluator, listener)
+
+    assert [trial.state for trial in study.trials] == ["running"]
+    assert [trial.state for trial in outcome.study.trials] == ["complete"]
+
+
+@pytest.mark.parametrize("is_chained", [True, False])
+def test_interrupt_that_a_library_turned_into_an_error_fails_no_trial(
+    database: Database, config: Config, make_evaluator: Any, listener: Any, is_chained: bool
+) -> None:
+    evaluator, stop = make_evaluator(), threading.Event()
+
+    def convert(*_: object) -> None:
+        if not is_chained:
+            stop.set()
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("release unlocked lock") from None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "evaluate", convert)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config(), database, evaluator, listener, stop=stop)
     study = Repository(database).load_study("qnli-small")
     outcome = run_study(config(max_trials=1), database, evaluator, listener)
 
