@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -22,6 +23,32 @@ class NoServerError(Exception):
     """No server can be started here; the text says why."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs unless it was stopped."""
+
+    programs: Path
+    folder: Path
+    user: pwd.struct_passwd | None
+    port: int
+
+    @property
+    def url(self) -> sa.URL:
+        """URL of its first database."""
+        return sa.URL.create(
+            "postgresql", "tester", PASSWORD, "127.0.0.1", self.port, database="postgres"
+        )
+
+    def stop(self) -> None:
+        """End it and all its connections at once, as a crash does."""
+        places = ["-D", str(self.folder / "data"), "-m", "immediate"]
+        _run([str(self.programs / "pg_ctl"), *places, "-w", "stop"], self.user)
+
+    def start(self) -> None:
+        """Start it again on the same port."""
+        _start_at(self.port, self.programs, self.folder, self.user)
+
+
 @contextmanager
 def running_server() -> Iterator[sa.URL]:
     """Start a server on a free port and yield the URL of its first database.
@@ -29,20 +56,28 @@ def running_server() -> Iterator[sa.URL]:
     Raises:
         NoServerError: If PostgreSQL is not installed, or root finds no other user to run it as.
     """
+    with stoppable_server() as server:
+        yield server.url
+
+
+@contextmanager
+def stoppable_server() -> Iterator[Server]:
+    """Start a server on a free port that a test may stop and start; it must run in the end.
+
+    Raises:
+        NoServerError: See `running_server`.
+    """
     programs = _find_programs()
     user = _other_user()
     folder = Path(tempfile.mkdtemp(prefix="autoprumux-postgresql-"))
     try:
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        port = _start(programs, folder, user)
+        server = Server(programs, folder, user, _start(programs, folder, user))
         try:
-            yield sa.URL.create(
-                "postgresql", "tester", PASSWORD, "127.0.0.1", port, database="postgres"
-            )
+            yield server
         finally:
-            stop = ["-D", str(folder / "data"), "-m", "immediate", "-w", "stop"]
-            _run([str(programs / "pg_ctl"), *stop], user)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -93,17 +128,21 @@ def _start(programs: Path, folder: Path, user: pwd.struct_passwd | None) -> int:
     _run([str(programs / "initdb"), *places, *options], user)
     for attempt in range(5):
         port = _free_port()
-        settings = ["listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=''"]
-        words = " ".join(f"-c {setting}" for setting in (*settings, *FAST))
-        start = ["-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-t", "120"]
         try:
-            _run([str(programs / "pg_ctl"), *start, "-o", words, "start"], user)
+            _start_at(port, programs, folder, user)
         except NoServerError:
             if attempt == 4:
                 raise
         else:
             return port
     raise AssertionError
+
+
+def _start_at(port: int, programs: Path, folder: Path, user: pwd.struct_passwd | None) -> None:
+    settings = ["listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=''"]
+    words = " ".join(f"-c {setting}" for setting in (*settings, *FAST))
+    start = ["-D", str(folder / "data"), "-l", str(folder / "log"), "-w", "-t", "120"]
+    _run([str(programs / "pg_ctl"), *start, "-o", words, "start"], user)
 
 
 def _free_port() -> int:

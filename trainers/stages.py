@@ -19,6 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from trainers.checksums import checksums, damaged
 from trainers.config import FinetuneConfig, PhaseConfig, PrimeConfig, TrainerConfig, to_dict
 from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
@@ -27,6 +28,9 @@ from trainers.data.tasks import Task, find_task
 from trainers.errors import CheckpointError, ConfigError, DiskError
 from trainers.locks import file_lock
 from trainers.models.checkpoints import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
     load_model,
     read_tensors,
     save_model,
@@ -62,6 +66,12 @@ HEAD_FILE = "token_head.safetensors"
 """The token head that priming hands on to pre-training."""
 GATED_FILE = "gated.safetensors"
 """The uncompacted model, its gates and what steers them, for the next rung of a ladder."""
+PROGRESS_FILE = "progress.safetensors"
+"""The unfinished phase."""
+KEPT_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, HEAD_FILE, GATED_FILE)
+"""What later phases read of a complete entry."""
+CHECKSUMS = "checksums"
+"""Key of `result.json`: what `KEPT_FILES` were when the phase ended."""
 
 
 @dataclass(frozen=True)
@@ -183,32 +193,67 @@ class Stage:
             yield from stage._in_order()
         yield self
 
-    def _cached_result(self) -> PhaseResult:
-        if not self.is_complete:  # another process of this launch has written it
+    def _stored_result(self) -> PhaseResult | None:
+        """Yield what is stored; None if it is not complete, or damaged, which is told."""
+        result = self._read_result()
+        if result is not None:
+            for name in (PROGRESS_FILE, LOCK_FILE):  # of one that was killed in its last step
+                (self.directory / name).unlink(missing_ok=True)
+            _remove_partial_files(self.directory)
+        return result
+
+    def _read_result(self) -> PhaseResult | None:
+        if not self.is_complete:
+            return None
+        try:
+            values = json.loads((self.directory / RESULT_FILE).read_text(encoding="utf-8"))
+            names = damaged(self.directory, values.pop(CHECKSUMS, {}))
+            history = tuple(HistoryPoint(**point) for point in values.pop("history"))
+            result = replace(PhaseResult(**values, history=history), is_cached=True)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            names = [RESULT_FILE]
+        if names:
+            logger.warning(
+                "%s in `%s` is damaged; the phase is trained again", names[0], self.directory
+            )
+            return None
+        return result
+
+    def _shared_result(self) -> PhaseResult | None:
+        """Yield what the first process of the launch finds stored, see `_stored_result`."""
+        processes = self.context.processes
+        stored = self._stored_result() if processes.is_first else None
+        if not processes.tell(stored is not None):
+            return None
+        return stored if processes.is_first else self._result_of_first()
+
+    def _result_of_first(self) -> PhaseResult:
+        result = self._read_result()
+        if result is None:
             raise CheckpointError(
                 f"Process {self.context.processes.rank} does not see `{self.directory}`; give all "
                 "processes the same `--cache-dir`, on several machines a shared folder."
             )
-        values = json.loads((self.directory / RESULT_FILE).read_text(encoding="utf-8"))
-        history = tuple(HistoryPoint(**point) for point in values.pop("history"))
-        return replace(PhaseResult(**values, history=history), is_cached=True)
+        return result
 
     def _run(self, report: Report) -> PhaseResult:
         """Train the phase, unless it is stored; of those that need it at once, one trains.
 
         The processes of one launch train it together; the first of them writes.
         """
+        stored = self._shared_result()
+        if stored is not None:
+            return stored
         processes = self.context.processes
-        if processes.tell(self.is_complete):
-            return self._cached_result()
         torch.manual_seed(self.seed)
         program, model = self.start()  # before anything is written: what it reads may be refused
         with self._lock(report) if processes.is_first else nullcontext():
-            if processes.tell(self.is_complete):
-                return self._cached_result()
+            stored = self._shared_result()
+            if stored is not None:
+                return stored
             result = self._train(program, model, report)
             processes.exchange(None)  # the first has written it
-            return result if processes.is_first else self._cached_result()
+            return result if processes.is_first else self._result_of_first()
 
     @contextmanager
     def _lock(self, report: Report) -> Iterator[None]:
@@ -230,7 +275,7 @@ class Stage:
             num_updates=self.config.num_updates,
             num_evaluations=getattr(self.config, "num_evaluations", 1),
             seed=self.seed,
-            progress_path=self.directory / "progress.safetensors",
+            progress_path=self.directory / PROGRESS_FILE,
             checkpoint_interval_s=self.context.config.checkpoint_interval_s,
             processes=self.context.processes,
             **_scoring(self.config),
@@ -247,10 +292,19 @@ class Stage:
             assert isinstance(program, PruneProgram)
             save_tensors(program.state(), self.directory / GATED_FILE, {})
         result = replace(result, name=self.name)
-        save_text(json.dumps(asdict(result)), self.directory / RESULT_FILE)
+        files = [self.directory / n for n in KEPT_FILES if (self.directory / n).is_file()]
+        values = asdict(result) | {CHECKSUMS: checksums(files)}
+        save_text(json.dumps(values), self.directory / RESULT_FILE)
         options.progress_path.unlink(missing_ok=True)
+        _remove_partial_files(self.directory)
         logger.info("phase %s took %.1f s", self.label or self.name, result.duration_s)
         return result
+
+
+def _remove_partial_files(directory: Path) -> None:
+    """Remove what a killed process had begun to write in a complete entry."""
+    for path in directory.glob("*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def _scoring(config: PhaseConfig) -> dict[str, Any]:

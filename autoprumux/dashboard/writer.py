@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from autoprumux.dashboard.notes import OWN_TEXT_BELOW, study_note, trial_notes
 from autoprumux.records import Candidate, Choice, Measurement, StudyRecord, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.database import Database
+from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.repository import Repository
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class StudyWriter:
         self, record: StudyRecord, budgets: Sequence[float], url: str, artifacts: Artifacts
     ) -> None:
         """Attach report, picture of the front and table of trials, in place of earlier ones."""
-        with tempfile.TemporaryDirectory(prefix="autoprumux-") as folder:
-            for file in _study_files(Path(folder), record, budgets, url):
+        with scratch_folder() as folder:
+            for file in _study_files(folder, record, budgets, url):
                 artifacts.attach_to_study(self._study, self.study_id, file)
 
     def _write(self, owner: "optuna.Study | optuna.Trial", text: str) -> None:

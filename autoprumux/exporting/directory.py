@@ -5,7 +5,6 @@ While a process fills it, it holds a lock on it, so what a killed process left i
 another is still filling.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoprumux.errors import UsageError
+from autoprumux.storage import leftovers
+from autoprumux.storage.leftovers import try_lock
 
 MARK = "autoprumux-export"
 """Part of the name of a directory that is being filled: `.NAME.autoprumux-export-PID`."""
@@ -50,7 +51,7 @@ def whole_directory(out: Path) -> Iterator[Path]:
     try:
         with _errors_in_sentences(out):
             filled.mkdir()
-            lock = _lock(filled)
+            lock = try_lock(filled)
         yield filled
         require_place(out)
         with _errors_in_sentences(out):
@@ -64,30 +65,7 @@ def whole_directory(out: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove what killed exports left in a folder, and yield what it was."""
-    removed = []
-    for path in folder.glob(f".*.{MARK}-*"):
-        lock = _lock(path)
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
-            removed.append(path)
-    return removed
-
-
-def _lock(directory: Path) -> int | None:
-    """Yield the descriptor that holds the lock of a directory, None if another process has it.
-
-    The lock ends with the process, however that ends.
-    """
-    descriptor: int | None = None
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another process, or removed by one
-        if descriptor is not None:
-            os.close(descriptor)
-        return None
-    return descriptor
+    return leftovers.remove_leftovers(folder, f".*.{MARK}-*")
 
 
 def _share_files(directory: Path) -> None:

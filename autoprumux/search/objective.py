@@ -4,6 +4,7 @@ Our tables are written first, so they are the truth: a process killed in between
 Optuna trial whose outcome is stored, and the next run only tells it.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -53,6 +54,9 @@ MINUTES = "minutes"
 PAUSES = ("/total", "/step", "/wait")
 """Ends of the names of reports at which a training may be ended without losing an update; the
 values of its history are told in the middle of one."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FREE_SPACE = "Free some space; the same command takes the trial up again."
 
 _logger = logging.getLogger(__name__)
 
@@ -113,6 +117,7 @@ class Objective:
                 the trial stays running, to be taken up later.
             StorageError: If the outcome cannot be stored; likewise.
             LostProcessError: If one of several processes that train it is gone; likewise.
+            TrialError: If the disk is full; likewise.
             TrialTakenError: If another worker took it up meanwhile; the outcome is dropped.
             KeyboardInterrupt: If `stop` was set; the trial stays running.
         """
@@ -209,6 +214,11 @@ class Objective:
                 outcome = self._evaluate(evaluator, seed, log, watch)
             except InputError as error:
                 outcome = self._input_failure(number, candidate, error)
+            except TrialError as error:  # the disk is full
+                self.book.end(
+                    number, self.worker, "given_back", cause=error.cause, message=str(error)
+                )
+                raise
             if isinstance(outcome, Measurement):
                 environment = {**outcome.environment, "remedy": text}
                 return replace(outcome, environment=environment) if text else outcome
@@ -276,6 +286,8 @@ class Objective:
         except (InputError, LostProcessError, UsageError, StorageError):
             raise
         except TrialError as error:
+            if error.cause == "disk_full":  # every other trial would meet it too
+                raise TrialError(f"{error} {_FREE_SPACE}", cause=error.cause) from error
             return Failure(
                 cause=known_cause(error.cause),
                 message=str(error),
@@ -284,6 +296,8 @@ class Objective:
         except MemoryError:
             return Failure(cause="out_of_memory", message="The machine ran out of memory.")
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise TrialError(f"{error}. {_FREE_SPACE}", cause="disk_full") from error
             # The one place that catches everything: hours of search must survive one broken trial.
             _logger.debug("%s failed", candidate, exc_info=True)
             return Failure(cause="error", message=f"{type(error).__name__}: {error}")

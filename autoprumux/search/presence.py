@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,25 @@ from pathlib import Path
 
 from autoprumux.errors import StorageError
 from autoprumux.storage.attempts import AttemptBook, Presence, Worker
+from autoprumux.storage.database import BUSY_TIMEOUT_S
 
 HEARTBEAT_S = 10.0
 """Seconds between heartbeats."""
 
-STALE_S = 90.0
+STALE_S = BUSY_TIMEOUT_S + 30.0
 """Silence after which a worker of another machine counts as dead: more than the database's busy
 timeout, so that a crowd of writers is not mistaken for deaths."""
 
+WATCHED_S = 2.5 * HEARTBEAT_S
+"""Seconds that this process itself must have seen no heartbeat of it, by a clock that nobody sets:
+the times in the database jump when the clock of its machine does."""
+
 _logger = logging.getLogger(__name__)
+
+_clock = time.monotonic
+
+_SEEN: dict[str, tuple[str, float]] = {}
+"""Last heartbeat of each worker of another machine, and when this process first saw it."""
 
 _AT_WORK: set[str] = set()
 """Names of this process's workers that still run; the others died with an exception."""
@@ -48,7 +59,9 @@ def is_alive(presence: Presence) -> bool:
     if presence.has_left:
         return False
     if worker.machine != _this_machine():
-        return presence.silent_s < STALE_S
+        watched_s = _watched_s(presence)
+        is_silent = presence.silent_s >= STALE_S and watched_s >= WATCHED_S
+        return not is_silent and watched_s < STALE_S  # the clock may have been set back
     if worker.process == os.getpid():
         return worker.name in _AT_WORK
     return _is_running(worker.process, worker.process_start)
@@ -78,6 +91,16 @@ def at_work(book: AttemptBook, worker: Worker) -> Iterator[None]:
     finally:
         _stop(thread, stop)
         _AT_WORK.discard(worker.name)
+
+
+def _watched_s(presence: Presence) -> float:
+    """Yield for how long this process has seen the same last heartbeat."""
+    now, name = _clock(), presence.worker.name
+    beat, since = _SEEN.get(name, ("", now))
+    if beat != presence.beat_at:
+        _SEEN[name] = (presence.beat_at, now)
+        return 0.0
+    return now - since
 
 
 def _stop(thread: threading.Thread, stop: threading.Event) -> None:

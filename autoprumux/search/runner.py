@@ -58,6 +58,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 TAKE_UP_EVERY_S = 30.0
 """Seconds after which a busy worker looks for trials of dead ones again."""
 
+PATIENCE_S = 600.0
+"""Seconds that a search waits for a database that went away, such as a server that restarts."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -111,6 +114,7 @@ def run_study(
         InputError: If data, checkpoint or configuration are at fault.
         NoBaselineError: If the dense baseline failed.
         StorageError: If the database cannot be read or written.
+        TrialError: If the disk is full.
         KeyboardInterrupt: If it was interrupted, or `stop` was set.
     """
     with _errors_in_sentences(database):
@@ -121,6 +125,8 @@ def run_study(
             listener.announce(
                 f"study {config.name} goes on: {num_trained(stored)} trained trials are stored"
             )
+        stop = stop or threading.Event()
+        database.patience.seconds, database.patience.stop = PATIENCE_S, stop
         book, worker = AttemptBook(database, config.name), new_worker()
         with at_work(book, worker), closing(database.optuna_storage()) as storage:
             search = _assemble(
@@ -128,7 +134,7 @@ def run_study(
                 record,
                 storage,
                 repository,
-                Team(book, worker, stop or threading.Event()),
+                Team(book, worker, stop),
                 evaluator,
                 listener,
                 open_artifacts(artifacts, database, storage),

@@ -5,7 +5,6 @@ They are attached while the trial is still running, because Optuna never changes
 
 import csv
 import logging
-import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from autoprumux.records import Candidate, Failure, Measurement, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
+from autoprumux.storage.leftovers import scratch_folder
 
 LOG_NAME, HISTORY_NAME = "log.txt", "history.csv"
 MAX_LOG_LINES = 2000
@@ -55,8 +55,8 @@ def attach_trial_files(
 ) -> None:
     """Attach what there is; a failure is logged and costs the search nothing."""
     try:
-        with tempfile.TemporaryDirectory(prefix="autoprumux-") as folder:
-            for file in _write_files(Path(folder), trial, log):
+        with scratch_folder() as folder:
+            for file in _write_files(folder, trial, log):
                 artifacts.attach_to_trial(trial_id, file)
     except Exception as error:
         # Whatever is wrong with these copies, the trial's outcome matters more.

@@ -38,8 +38,10 @@ class Presence:
     """A worker as the database sees it."""
 
     worker: Worker
+    beat_at: str
+    """Time of its last heartbeat, by the clock of the database."""
     silent_s: float
-    """Seconds since its last heartbeat."""
+    """Seconds since then, by the same clock, which may have been set meanwhile."""
     has_left: bool
 
 
@@ -217,6 +219,7 @@ class AttemptBook:
                     process=row["process"],
                     process_start=row["process_start"],
                 ),
+                beat_at=row["beat_at"],
                 silent_s=(now - datetime.fromisoformat(row["beat_at"])).total_seconds(),
                 has_left=row["left_at"] is not None,
             )

@@ -8,9 +8,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -20,14 +21,16 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from autoprumux.errors import StorageError
 from autoprumux.storage.faults import is_locked, storage_errors
 from autoprumux.storage.migrations import is_current, migrate, outdated_version, stored_version
+from autoprumux.storage.patience import Patience
 
 if TYPE_CHECKING:
     from autoprumux.storage.optuna_storage import ClosingStorage
 
 _logger = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_S = 60.0
-"""Seconds that a connection waits for another's write; writes here take milliseconds."""
+BUSY_TIMEOUT_S = 120.0
+"""Seconds that a connection waits for another's write; writes here take milliseconds, those of
+backups and of people with an editor longer."""
 
 _ADVISORY_LOCK = 0x7072756D7578  # "prumux"; PostgreSQL's stand-in for SQLite's write lock
 _RETRIES = 20
@@ -43,8 +46,10 @@ class Database:
     """Storage URL with passwords masked, fit for print."""
     engine: Engine
     """Engine of our own tables; use `read` and `write` to have errors in sentences."""
-    place: str = field(default="The database")
+    place: str
     """The database as error messages name it."""
+    patience: Patience
+    """How long it is waited for when it goes away."""
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -118,10 +123,13 @@ class Database:
     ) -> "ClosingStorage":
         from autoprumux.storage.optuna_storage import ClosingStorage
 
-        url = self.engine.url.render_as_string(hide_password=False)
+        url = _never_made_anew(self.engine.url).render_as_string(hide_password=False)
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna fills templates in its URLs
         options = _engine_options(self.engine.url)
-        return (make or ClosingStorage)(escaped, engine_kwargs=options)
+        self.patience.wait_for_file()  # what is made does not wait
+        storage = (make or ClosingStorage)(escaped, engine_kwargs=options)
+        self.patience.watch(storage.engine)
+        return storage
 
     def _errors_in_sentences(self) -> AbstractContextManager[None]:
         return storage_errors(self.place, _secrets(self.engine.url))
@@ -145,7 +153,9 @@ def open_database(url: str, *, must_exist: bool = False) -> Database:
     place = f"`{file}`" if file else f"`{_masked(parsed)}`"
     is_new = file is not None and not file.exists()
     _require_usable_file(file, place, must_exist=must_exist)
-    database = Database(url=_masked(parsed), engine=_make_engine(parsed), place=place)
+    engine, patience = _make_engine(parsed), Patience(place, file)
+    patience.watch(engine)
+    database = Database(url=_masked(parsed), engine=engine, place=place, patience=patience)
     try:
         _prepare(database, must_exist=must_exist)
     except BaseException:
@@ -179,6 +189,15 @@ def _parse(url: str) -> URL:
             f"got {_mask_text(url)!r}."
         )
     return parsed
+
+
+def _never_made_anew(url: URL) -> URL:
+    """Yield a URL that refuses an SQLite file that is gone, in place of making an empty one."""
+    if url.get_backend_name() != "sqlite":
+        return url
+    return url.set(
+        database=f"file:{quote(url.database or '')}", query={"mode": "rw", "uri": "true"}
+    )
 
 
 def _sqlite_file(url: URL) -> Path | None:

@@ -1,6 +1,7 @@
 """Our own model directories: config.json, model.safetensors and the files of a tokenizer."""
 
 import json
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -173,12 +174,22 @@ def _describe_tokenizer(tokenizer: Tokenizer, max_length: int) -> dict[str, obje
     }
 
 
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
+        _flush(partial)  # else a power cut may leave the new name with nothing in it
         partial.replace(path)
+        _flush(path.parent)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             partial.unlink()

@@ -1,6 +1,7 @@
 """The one training loop: step, evaluate, checkpoint, resume, report."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from trainers.measure.memory import peak_memory_mib, reset_peak_memory
 from trainers.models.checkpoints import read_tensors, save_tensors, shorten
 from trainers.processes import ALONE, Processes
 from trainers.results import HistoryPoint, PhaseResult
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str, float, int], None]
 """`report(name, value, step)`; names are `PHASE/VALUE`."""
@@ -113,7 +116,8 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
 
     Raises:
         DivergedError: If a loss is NaN or infinite.
-        CheckpointError: If the stored progress is damaged, or not the same for all processes.
+        CheckpointError: If the stored progress is of another model, or not the same for all
+            processes.
         DiskError: If progress cannot be written.
         OtherProcessError: If another process failed.
     """
@@ -227,9 +231,13 @@ def _save(program: Program, progress: _Progress, path: Path) -> None:
 def _restore(program: Program, path: Path) -> _Progress:
     if not path.is_file():
         return _Progress()
-    tensors = read_tensors(path)
-    with safe_open(path, "pt") as file:
-        numbers = json.loads(file.metadata()["progress"])
+    try:
+        tensors = read_tensors(path)
+        with safe_open(path, "pt") as file:
+            numbers = json.loads(file.metadata()["progress"])
+    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+        logger.warning("the unfinished phase in `%s` is damaged and begins anew: %s", path, error)
+        return _Progress()
     try:
         for name, module in program.modules.items():
             module.load_state_dict(_below(tensors, f"module.{name}."))

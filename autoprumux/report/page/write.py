@@ -1,12 +1,12 @@
 """Writes the page and the picture: each is there whole, or its place is as it was."""
 
-import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from autoprumux.errors import UsageError
 from autoprumux.records import StudyRecord
+from autoprumux.storage.leftovers import whole_file
 
 
 def require_places(out: Path, png: Path | None) -> None:
@@ -82,13 +82,9 @@ def _require_place(path: Path, option: str) -> None:
 
 def _write_whole(path: Path, option: str, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new file beside `path`, then put it in the place of `path`."""
-    target = path.resolve()
-    new = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
-        write(new)
-        new.replace(target)
+        with whole_file(path.resolve()) as new:
+            write(new)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UsageError(f"`{option}` {path} cannot be written: {reason}.") from error
-    finally:
-        new.unlink(missing_ok=True)

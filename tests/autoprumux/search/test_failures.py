@@ -1,5 +1,6 @@
 """Causes of failures, what is tried again, and searches in which everything fails."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -274,3 +275,27 @@ def test_outcome_of_a_trial_that_another_worker_took_over_is_dropped(
     assert [row[0] for row in tries(database, 1)] == ["lost", "lost", "told"]
     assert len(outcome.study.trials) == 3
     assert Repository(database).load_study("qnli-small").trials[1].state == "complete"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TrialError("`model.safetensors` could not be written: full.", cause="disk_full"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+@pytest.mark.parametrize("only", [Candidate(1, 0.0), SECOND])
+def test_full_disk_ends_the_search_and_fails_no_trial_however_often(
+    database: Database, config: Config, listener: Any, error: Exception, only: Candidate
+) -> None:
+    settings, broken = config(sampler="grid", max_trials=3, max_attempts=2), BrokenEvaluator()
+    broken.error, broken.only = error, only
+
+    for _ in range(3):
+        with pytest.raises(TrialError, match=r"Free some space; the same command takes the trial"):
+            run_study(settings, database, broken, listener)
+    outcome = run_study(settings, database, SyntheticEvaluator(), listener)
+
+    number = 0 if only.is_baseline else 1
+    assert tries(database, number)[:3] == [("given_back", "disk_full", "")] * 3
+    assert [trial.state for trial in outcome.study.trials] == ["complete"] * 3

@@ -17,11 +17,12 @@ from sqlalchemy import text
 
 from autoprumux.config import StudyConfig
 from autoprumux.records import Candidate, Choice
+from autoprumux.search import presence
 from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import StoredClaims
-from autoprumux.search.presence import STALE_S, new_worker
+from autoprumux.search.presence import HEARTBEAT_S, STALE_S, WATCHED_S, is_alive, new_worker
 from autoprumux.search.runner import run_study
-from autoprumux.storage.attempts import AttemptBook, Worker
+from autoprumux.storage.attempts import AttemptBook, Presence, Worker
 from autoprumux.storage.database import Database
 from autoprumux.storage.repository import Repository
 
@@ -35,6 +36,14 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     yield process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds by which this process's own clock is ahead; a test may add to them."""
+    ahead = [0.0]
+    monkeypatch.setattr(presence, "_clock", lambda: time.monotonic() + ahead[0])
+    return ahead
 
 
 def start_of(process: int) -> str:
@@ -126,9 +135,15 @@ def test_process_that_reuses_the_number_of_a_dead_one_is_not_mistaken_for_it(
     assert theirs in evaluator.evaluated
 
 
-@pytest.mark.parametrize("silent_s", [STALE_S - 30, STALE_S + 1])
+@pytest.mark.parametrize(("silent_s", "watched_s"), [(90, 0), (151, 0), (151, 26), (-3600, 26)])
 def test_trial_of_another_machine_is_taken_up_once_its_heartbeats_have_stopped(
-    database: Database, config: Config, make_evaluator: Any, listener: Any, silent_s: float
+    database: Database,
+    config: Config,
+    make_evaluator: Any,
+    listener: Any,
+    silent_s: float,
+    watched_s: float,
+    clock: list[float],
 ) -> None:
     evaluator = make_evaluator()
     run_study(config(max_trials=1), database, evaluator, listener)
@@ -140,9 +155,36 @@ def test_trial_of_another_machine_is_taken_up_once_its_heartbeats_have_stopped(
             {"beat": beat},
         )
 
+    assert all(is_alive(seen) for seen in AttemptBook(database, config().name).presences()[1:])
+    clock[0] += watched_s
     run_study(config(max_trials=2, timeout_s=0.5), database, evaluator, listener)
 
-    assert (theirs in evaluator.evaluated) == (silent_s > STALE_S)
+    assert (theirs in evaluator.evaluated) == (silent_s > STALE_S and watched_s > WATCHED_S)
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_worker_whose_heartbeats_go_on_is_alive_whatever_the_clock_says(
+    jump_s: float, clock: list[float]
+) -> None:
+    worker = worker_in(1, machine=f"elsewhere{jump_s}")
+
+    for beat in range(30):
+        clock[0] += HEARTBEAT_S
+        silent = Presence(worker=worker, beat_at=str(beat), silent_s=jump_s, has_left=False)
+        assert is_alive(silent)
+
+
+def test_dead_worker_of_a_clock_that_was_set_back_is_noticed_all_the_same(
+    clock: list[float],
+) -> None:
+    worker = worker_in(1, machine="ahead")
+    last = Presence(worker=worker, beat_at="in an hour", silent_s=-3600.0, has_left=False)
+
+    assert is_alive(last)
+    clock[0] += STALE_S - 1
+    assert is_alive(last)
+    clock[0] += 2
+    assert not is_alive(last)
 
 
 def test_candidate_that_two_dead_processes_had_noted_is_given_once(

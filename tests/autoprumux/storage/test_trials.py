@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 
 from autoprumux.errors import StorageError
 from autoprumux.records import Candidate, Choice, StudyRecord
-from autoprumux.storage.database import Database, open_database
+from autoprumux.storage.database import BUSY_TIMEOUT_S, Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.trials import candidate_of, objectives_of, read_study
 
@@ -174,7 +174,7 @@ def test_optuna_waits_for_locks_as_long_as_we_do(
         timeout_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
 
-    assert (timeout_ms, mode) == (60_000, "wal")
+    assert (timeout_ms, mode) == (1000 * BUSY_TIMEOUT_S, "wal")
 
 
 def test_bare_measurement_is_stored_like_any_other(

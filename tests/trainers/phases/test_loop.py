@@ -436,11 +436,18 @@ def test_a_batch_in_parts_has_the_losses_of_the_whole(make_program, kind):
     assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
-def test_damaged_progress_is_refused(make_options, tmp_path):
-    (tmp_path / "progress.safetensors").write_bytes(b"junk")
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_damaged_progress_begins_the_phase_anew(make_options, tmp_path, caplog, content):
+    expected = run_phase("phase", ScriptedProgram(), make_options(), ignore)
+    path = tmp_path / "progress.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
 
-    with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
-        run_phase("phase", ScriptedProgram(), make_options(), ignore)
+    result = run_phase("phase", ScriptedProgram(), make_options(), ignore)
+
+    assert result.num_updates == expected.num_updates
+    assert result.history == expected.history
+    assert "is damaged and begins anew" in caplog.text
 
 
 def test_progress_of_another_model_is_refused(make_options, make_program):

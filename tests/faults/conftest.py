@@ -1,0 +1,61 @@
+"""Searches that meet no fault, and disks that fill."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fault_process
+import pytest
+from fault_accounts import Undisturbed, account, leftovers
+from fault_process import Scene
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Undisturbed]:
+    """Function: what the search, a real one or not, leaves without a fault."""
+    made: dict[bool, Undisturbed] = {}
+
+    def make(is_real: bool) -> Undisturbed:
+        if is_real not in made:
+            scene = Scene(folder=tmp_path_factory.mktemp("undisturbed"), is_real=is_real)
+            assert fault_process.run(scene) == 0, fault_process.told(scene)
+            made[is_real] = Undisturbed(account(scene), fault_process.writes(scene))
+            assert leftovers(scene.folder) == []
+        return made[is_real]
+
+    return make
+
+
+@pytest.fixture
+def ends_as_undisturbed(undisturbed: Callable[[bool], Undisturbed]) -> Callable[[Scene], None]:
+    """Function: run a search to its end, and compare what it left."""
+
+    def check(scene: Scene) -> None:
+        assert fault_process.run(scene) == 0, fault_process.told(scene)
+        assert account(scene) == undisturbed(scene.is_real).account
+        assert leftovers(scene.folder) == []
+
+    return check
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Function: a new disk of so many KiB; needs the right to mount."""
+    mounted: list[Path] = []
+
+    def mount(size_kib: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"no disk can be filled here: {error}")
+        if done.returncode:
+            pytest.skip(f"no disk can be filled here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
