@@ -78,7 +78,7 @@ def run_search(
     """
 
     def lead(processes: "Processes | None") -> "SearchOutcome":
-        return _search(config, (storage, cache_dir, artifacts), listener, processes)
+        return _search(config, (storage, cache_dir, artifacts), listener, processes, stop)
 
     return together(lead)
 
@@ -88,6 +88,7 @@ def _search(
     places: tuple[str, Path | None, Path | None],
     listener: "Listener | None",
     processes: "Processes | None",
+    stop: threading.Event | None,
 ) -> "SearchOutcome":
     """Search with the database, checkpoints and artifacts at `places`."""
     from autoprumux.dashboard.writer import NoteWriter
