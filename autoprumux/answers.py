@@ -3,8 +3,9 @@
 Importing this module loads numpy and nothing heavier.
 """
 
+import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -21,6 +22,9 @@ from autoprumux.surrogates.performance import (
     normal_cdf,
     telling_failures,
 )
+
+_BLOCK = 256
+"""Models whose bits are unpacked together: a few MiB at a time."""
 
 NUM_PREDICTED = 3
 """The paper's top-k."""
@@ -192,7 +196,7 @@ def answer_budgets(
     baseline = require_baseline(study)
     require_one_device(study, baseline)
     models = [
-        replace(model, is_speed_measured=model.candidate not in predicted_speeds)
+        replace(model, is_speed_measured=False) if model.candidate in predicted_speeds else model
         for model in measured_models(study, baseline)
     ]
     predictions = _predict(study)
@@ -203,7 +207,9 @@ def answer_budgets(
 
 def measured_models(study: StudyRecord, baseline: Measurement) -> list[MeasuredModel]:
     """Finished trials of `study`, each compared with its dense `baseline`."""
-    return [_compare(c, m, baseline) for c, m in study.measured.items()]
+    measured = list(study.measured.items())
+    paired = _paired_stds([measurement for _, measurement in measured], baseline)
+    return [_compare(c, m, baseline, std) for (c, m), std in zip(measured, paired, strict=True)]
 
 
 def loss_interval(prediction: PerformancePrediction) -> Interval:
@@ -258,7 +264,7 @@ def rank_predicted(predictions: Iterable[_Ranked], budget: float) -> list[_Ranke
     predicted speed-up; ties go to the higher accuracy, then to the smaller N.
     """
     within = [p for p in predictions if p.accuracy_loss <= budget + _TIE]
-    return sorted(within, key=lambda p: (-p.speedup, -p.accuracy, p.candidate))
+    return sorted(within, key=_rank)
 
 
 def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePrediction]]:
@@ -279,12 +285,12 @@ def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePred
 
 def _answer(
     budget: float,
-    models: Sequence[MeasuredModel],
+    models: Collection[MeasuredModel],
     by_cell: Mapping[Candidate, MeasuredModel],
     predictions: tuple[PerformanceModel, Sequence[PerformancePrediction]],
     confidence: float | None,
 ) -> BudgetAnswer:
-    chance, candidates = predictions[0].chance_within, predictions[1]
+    model, candidates = predictions
     within = [m for m in models if m.is_within(budget, confidence)]
     best = min(within, key=_order, default=None)
     closest = None
@@ -297,7 +303,11 @@ def _answer(
     ranked = [
         _as_measured(prediction, by_cell[prediction.candidate], budget)
         if prediction.candidate in by_cell
-        else _ranked(prediction, loss_interval(prediction), chance(prediction.candidate, budget))
+        else _ranked(
+            prediction,
+            loss_interval(prediction),
+            model.chance_within(prediction.candidate, budget),
+        )
         for prediction in _ranking(candidates, budget, confidence)
     ]
     likely = [m for m in ranked if confidence is None or m.chance >= confidence]
@@ -314,13 +324,19 @@ def _ranking(
     candidates: Sequence[PerformancePrediction], budget: float, confidence: float | None
 ) -> list[PerformancePrediction]:
     """Yield candidates by the paper's ranking, no more of them than will be shown."""
-    ranked = rank_predicted(candidates, budget)
-    return ranked if confidence is not None else ranked[:NUM_PREDICTED]
+    if confidence is not None:
+        return rank_predicted(candidates, budget)
+    within = (p for p in candidates if p.accuracy_loss <= budget + _TIE)
+    return heapq.nsmallest(NUM_PREDICTED, within, key=_rank)
 
 
-def _faster(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
+def _faster(models: Collection[MeasuredModel]) -> list[MeasuredModel]:
     baseline = next(m.speedup for m in models if m.candidate.is_baseline)
     return [m for m in models if m.speedup > baseline]
+
+
+def _rank(model: Rankable) -> tuple[float, float, Candidate]:
+    return (-model.speedup, -model.accuracy, model.candidate)
 
 
 def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
@@ -353,14 +369,14 @@ def _ranked(
     )
 
 
-def _compare(candidate: Candidate, model: Measurement, baseline: Measurement) -> MeasuredModel:
+def _compare(
+    candidate: Candidate, model: Measurement, baseline: Measurement, paired_std: float | None
+) -> MeasuredModel:
     loss = baseline.accuracy - model.accuracy
-    own, base = _right_shares(model), _right_shares(baseline)
-    is_paired = own is not None and base is not None and own.shape == base.shape
     if candidate == _BASELINE:
         std = 0.0
-    elif own is not None and base is not None and is_paired:
-        std = _paired_std(base - own)
+    elif paired_std is not None:
+        std = paired_std
     else:
         std = math.hypot(_accuracy_std(model), _accuracy_std(baseline))
     return MeasuredModel(
@@ -368,31 +384,58 @@ def _compare(candidate: Candidate, model: Measurement, baseline: Measurement) ->
         measurement=model,
         accuracy_loss=loss,
         interval=Interval(low=loss - _Z * std, high=loss + _Z * std),
-        is_paired=is_paired,
+        is_paired=paired_std is not None,
     )
 
 
-def _right_shares(measurement: Measurement) -> NDArray[np.float64] | None:
-    """Per example, the share of compositions in which it was right; None without the bits."""
-    num = measurement.num_compositions * measurement.num_examples
-    packed = np.frombuffer(measurement.correctness, dtype=np.uint8)
-    if num == 0 or packed.size * 8 < num:
-        return None
-    bits = np.unpackbits(packed, count=num)
-    by_composition = bits.reshape(measurement.num_compositions, measurement.num_examples)
-    return np.asarray(by_composition.mean(axis=0), dtype=np.float64)
+def _paired_stds(models: Sequence[Measurement], baseline: Measurement) -> list[float | None]:
+    """Standard errors of the mean differences to the baseline, example by example.
 
-
-def _paired_std(differences: NDArray[np.float64]) -> float:
-    """Standard error of the mean difference.
-
-    With half an example added to each cell of the two-by-two table (Agresti and Min, 2005), so
-    that two models that agree on every example don't count as equal beyond doubt.
+    None where a model was not scored on the baseline's examples. With half an example added to
+    each cell of the two-by-two table (Agresti and Min, 2005), so that two models that agree on
+    every example don't count as equal beyond doubt.
     """
-    num = len(differences) + 2
-    mean = float(differences.sum()) / num
-    square = (float(differences @ differences) + 1.0) / num
-    return math.sqrt((square - mean**2) / num)
+    stds: list[float | None] = [None] * len(models)
+    base = _right_shares([baseline])
+    if base is None:
+        return stds
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for place, model in enumerate(models):
+        if model.num_examples == baseline.num_examples:
+            key = (model.num_compositions, model.num_examples, len(model.correctness))
+            alike.setdefault(key, []).append(place)
+    for places in alike.values():
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK]
+            own = _right_shares([models[place] for place in block])
+            if own is not None:
+                for place, std in zip(block, _standard_errors(base - own), strict=True):
+                    stds[place] = std
+    return stds
+
+
+def _right_shares(models: Sequence[Measurement]) -> NDArray[np.float64] | None:
+    """`(K, examples)`: the share of compositions in which each was right; None without the bits.
+
+    The `K` models have equally many compositions, examples and bytes.
+    """
+    num_compositions, num_examples = models[0].num_compositions, models[0].num_examples
+    num = num_compositions * num_examples
+    if num == 0 or len(models[0].correctness) * 8 < num:
+        return None
+    packed = np.frombuffer(b"".join(m.correctness for m in models), dtype=np.uint8)
+    bits = np.unpackbits(packed.reshape(len(models), -1), axis=1, count=num)
+    by_composition = bits.reshape(len(models), num_compositions, num_examples)
+    return np.asarray(by_composition.mean(axis=1), dtype=np.float64)
+
+
+def _standard_errors(differences: NDArray[np.float64]) -> list[float]:
+    """Of the means of the rows of `(K, examples)`."""
+    num = differences.shape[1] + 2
+    means = differences.sum(axis=1) / num
+    squares = (np.einsum("ke,ke->k", differences, differences) + 1.0) / num
+    errors: list[float] = np.sqrt((squares - means**2) / num).tolist()
+    return errors
 
 
 def _accuracy_std(measurement: Measurement) -> float:

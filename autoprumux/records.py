@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 TrialState = Literal["complete", "failed", "running"]
@@ -334,12 +335,12 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...] = ()
     """In order of their number."""
 
-    @property
+    @cached_property
     def measured(self) -> dict[Candidate, Measurement]:
         """Finished trials by candidate."""
         return {t.candidate: t.measurement for t in self.trials if t.measurement is not None}
 
-    @property
+    @cached_property
     def stopped(self) -> dict[Candidate, float]:
         """The most accuracy that candidates could have reached whose trial was `hopeless`.
 
@@ -351,7 +352,7 @@ class StudyRecord:
         measured = self.measured
         return {c: a for c, a in reachable.items() if a is not None and c not in measured}
 
-    @property
+    @cached_property
     def best_settings(self) -> dict[Candidate, Candidate]:
         """Per measured cell (N, s) its most accurate candidate, which it scores with.
 
@@ -363,13 +364,13 @@ class StudyRecord:
         best = {candidate.cell: candidate for candidate in order}
         return best | {c: c for c in measured if c.is_baseline}
 
-    @property
+    @cached_property
     def by_cell(self) -> dict[Candidate, Measurement]:
         """Finished trials by cell (N, s), each with its best setting; see `best_settings`."""
         measured, best = self.measured, self.best_settings
         return {c.cell: measured[best[c.cell]] for c in measured}
 
-    @property
+    @cached_property
     def stopped_cells(self) -> dict[Candidate, float]:
         """Cells of which nothing is measured, and the most accuracy that they could have reached.
 
@@ -379,7 +380,7 @@ class StudyRecord:
         bounds = sorted(self.stopped.items(), key=lambda item: item[1])
         return {c.cell: reachable for c, reachable in bounds if c.cell not in measured}
 
-    @property
+    @cached_property
     def baseline(self) -> Measurement | None:
         """The dense baseline's measurement, if it is there."""
         return self.measured.get(Candidate(1, 0.0))

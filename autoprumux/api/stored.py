@@ -22,7 +22,8 @@ class QueryOutcome:
     """What the database answers."""
 
     study: "StudyRecord"
-    """With the speeds that the answers rest on."""
+    """With the speeds that the answers rest on; its trials come without phases, environments and
+    runners-up, which nothing here needs (`prumux_phases` and others hold them)."""
     answers: "tuple[BudgetAnswer, ...]"
     hardware: "StudyOnHardware | None" = None
     """Whose speeds these are; None: those that its trials were measured with."""
@@ -65,7 +66,7 @@ def query(
 
     hardware = None
     with stored_rows(storage) as (rows, place):
-        record = reading.read_study(rows, place, study, task)
+        record = reading.read_study(rows, place, study, task, is_brief=True)
         if (device_profile, batch_size, length) != (None, None, None):
             profile = choose_profile(
                 record,

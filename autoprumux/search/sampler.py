@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -17,7 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprumux.records import Candidate, Choice, StudyRecord
+from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import (
     Predictor,
     Proposal,
@@ -210,9 +212,30 @@ def worth_trying(
 def fit_model(record: StudyRecord, space: SearchSpace) -> Predictor:
     """Yield the performance model of what the study knows, its failures included.
 
+    Asked again while no further trial has ended, it yields the same model: whether to stop and
+    what to try next are asked one after the other.
+
     Raises:
         NoBaselineError: If the baseline is not measured yet.
     """
+    return _fitted(_Known(space, tuple(t for t in record.trials if t.state != "running"), record))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a model is fitted to; equal if the same trials have ended."""
+
+    space: SearchSpace
+    ended: tuple[TrialRecord, ...]
+    record: StudyRecord = field(compare=False)
+
+    def __hash__(self) -> int:
+        return len(self.ended)  # records hold dictionaries
+
+
+@lru_cache(maxsize=1)
+def _fitted(known: _Known) -> Predictor:
+    record, space = known.record, known.space
     baseline = record.baseline
     is_bare = baseline is not None and baseline.num_examples == 0
     cells = PerformanceModel.from_measured(

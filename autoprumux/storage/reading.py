@@ -6,7 +6,9 @@ Nothing here needs SQLAlchemy, so that a query which reads an SQLite file need n
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoprumux.errors import UnknownStudyError
@@ -35,8 +37,13 @@ if TYPE_CHECKING:
 
 StoredRow = Mapping[str, Any]
 
-_FEW = 10
+FEW_TRIALS = 10
 """Trials up to which reading each apart costs less than reading a long study anew."""
+
+_DETAILS = frozenset(
+    {"prumux_phases", "prumux_phase_history", "prumux_environments", "prumux_runners_up"}
+)
+"""Tables that no answer needs."""
 
 _Record = TypeVar("_Record", bound="DataclassInstance")
 
@@ -48,7 +55,9 @@ class Rows(Protocol):
         """Yield the rows whose columns equal `where`, in the order of the primary key."""
 
 
-def read_study(rows: Rows, place: str, name: str | None, task: str | None) -> StudyRecord:
+def read_study(
+    rows: Rows, place: str, name: str | None, task: str | None, *, is_brief: bool = False
+) -> StudyRecord:
     """Yield the study of this name and task with its trials; the one searched last of several.
 
     Args:
@@ -56,13 +65,16 @@ def read_study(rows: Rows, place: str, name: str | None, task: str | None) -> St
         place: The database as error messages name it.
         name: None takes any.
         task: None takes any.
+        is_brief: True leaves out what no answer rests on: phases with their histories,
+            environments and runners-up, which are nine rows in ten.
 
     Raises:
         UnknownStudyError: If there is none; the message lists what is there.
     """
     row = find_study(rows, place, name, task)
     starts = rows("prumux_starts", study_id=row["study_id"])
-    return study_of(rows, row, tuple(read_trials(rows, row["study_id"], starts).values()))
+    source = _without(rows, _DETAILS) if is_brief else rows
+    return study_of(rows, row, tuple(read_trials(source, row["study_id"], starts).values()))
 
 
 def find_study(rows: Rows, place: str, name: str | None, task: str | None) -> StoredRow:
@@ -114,7 +126,7 @@ def read_trials(rows: Rows, study_id: int, starts: Sequence[StoredRow]) -> dict[
     measurements: dict[int, Measurement] = {}
     failures: dict[int, Failure] = {}
     others: dict[int, tuple[RunnerUp, ...]] = {}
-    for number in [row["number"] for row in starts] if len(starts) <= _FEW else [None]:
+    for number in [row["number"] for row in starts] if len(starts) <= FEW_TRIALS else [None]:
         measurements |= read_measurements(rows, study_id, number)
         failures |= read_failures(rows, study_id, number)
         others |= read_runners_up(rows, study_id, number)
@@ -202,6 +214,15 @@ def candidate_of_row(row: StoredRow) -> Candidate:
     return Candidate(row["num_instances"], row["sparsity"], tuple(values.items()))
 
 
+def _without(rows: Rows, tables: AbstractSet[str]) -> Rows:
+    """Yield rows as if these tables were empty."""
+
+    def fetch(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+        return () if table in tables else rows(table, **where)
+
+    return fetch
+
+
 def _trial(
     start: StoredRow,
     choice: Choice,
@@ -270,5 +291,10 @@ def _sizes(row: StoredRow) -> dict[str, tuple[int, ...]]:
 
 def _pick(kind: type[_Record], row: StoredRow, **given: object) -> _Record:
     """Make a record from the columns named like its fields, and from `given` for the others."""
-    columns = {f.name: row[f.name] for f in fields(kind) if f.name not in given}
+    columns = {name: row[name] for name in _names(kind) if name not in given}
     return kind(**columns, **given)
+
+
+@cache
+def _names(kind: "type[DataclassInstance]") -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))

@@ -3,11 +3,21 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    delete,
+    func,
+    insert,
+    select,
+    union,
+    update,
+)
 
 from autoprumux.errors import StorageError, StudyMismatchError, UnknownStudyError
 from autoprumux.records import (
@@ -21,6 +31,7 @@ from autoprumux.records import (
 from autoprumux.storage.database import Database
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.reading import (
+    FEW_TRIALS,
     Rows,
     StoredRow,
     candidate_of_row,
@@ -44,6 +55,7 @@ from autoprumux.storage.schema import (
     BUDGETS,
     CLAIMS,
     FAILURE_CAUSES,
+    MEASUREMENTS,
     METADATA,
     STARTS,
     STUDIES,
@@ -57,8 +69,8 @@ class Repository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._finished: dict[tuple[int, int], TrialRecord] = {}
-        """By study and number; stored outcomes never change, so each is read once."""
+        self._known: dict[int, dict[int, TrialRecord]] = {}
+        """By study and number; starts and outcomes never change, so each is read once."""
 
     def save_study(self, record: StudyRecord) -> None:
         """Store a study without its trials, or bring configuration and budgets up to date.
@@ -100,7 +112,7 @@ class Repository:
         with self._database.read() as connection:
             rows = rows_of(connection)
             row = find_study(rows, self._database.place, name, task)
-            return study_of(rows, row, self._trials(rows, row["study_id"]))
+            return study_of(rows, row, self._trials(connection, row["study_id"]))
 
     def list_studies(self) -> list[StudyRecord]:
         """Load all studies without their trials, the one searched last first.
@@ -240,16 +252,21 @@ class Repository:
                     f"{type(stored).__name__.lower()}; stored trials are never changed."
                 )
 
-    def _trials(self, rows: Rows, study_id: int) -> tuple[TrialRecord, ...]:
-        starts = {row["number"]: row for row in rows("prumux_starts", study_id=study_id)}
-        unknown = [number for number in starts if (study_id, number) not in self._finished]
-        fresh = read_trials(rows, study_id, [starts[number] for number in unknown])
-        self._finished |= {
-            (study_id, number): trial
-            for number, trial in fresh.items()
-            if trial.state != "running"
-        }
-        return tuple(fresh.get(number) or self._finished[study_id, number] for number in starts)
+    def _trials(self, connection: Connection, study_id: int) -> tuple[TrialRecord, ...]:
+        """Yield all trials, reading those that are new or have ended since the last time."""
+        known = self._known.setdefault(study_id, {})
+        running = [number for number, trial in known.items() if trial.state == "running"]
+        starts = _new_starts(connection, study_id, known)
+        if len(running) > FEW_TRIALS:
+            starts |= _starts(connection, STARTS.c.study_id == study_id)
+        else:
+            for number in _ended(connection, study_id, running):
+                one = (STARTS.c.study_id == study_id, STARTS.c.number == number)
+                starts |= _starts(connection, *one)
+        if starts:
+            known |= read_trials(rows_of(connection), study_id, list(starts.values()))
+            self._known[study_id] = known = dict(sorted(known.items()))
+        return tuple(known.values())
 
     def _require_study(self, connection: Connection, name: str) -> int:
         return int(self._require_row(connection, name)["study_id"])
@@ -271,6 +288,40 @@ def rows_of(connection: Connection) -> Rows:
         return [dict(row) for row in connection.execute(query).mappings()]
 
     return fetch
+
+
+def _new_starts(
+    connection: Connection, study_id: int, known: Collection[int]
+) -> dict[int, StoredRow]:
+    """Yield the starts that are not known, which are seldom others than the last ones.
+
+    Of several workers one may start a smaller number later than another a larger one; the count
+    tells.
+    """
+    last = max(known, default=-1)
+    of_study = STARTS.c.study_id == study_id
+    new = _starts(connection, of_study, STARTS.c.number > last)
+    query = select(func.count()).select_from(STARTS).where(of_study)
+    if connection.execute(query).scalar_one() == len(known) + len(new):
+        return new
+    stored = _starts(connection, of_study)
+    return {number: row for number, row in stored.items() if number not in known}
+
+
+def _starts(connection: Connection, *where: ColumnElement[bool]) -> dict[int, StoredRow]:
+    query = select(STARTS).where(*where).order_by(STARTS.c.number)
+    return {row["number"]: dict(row) for row in connection.execute(query).mappings()}
+
+
+def _ended(connection: Connection, study_id: int, numbers: Sequence[int]) -> list[int]:
+    """Yield which of a few trials have an outcome by now."""
+    if not numbers:
+        return []
+    parts = [
+        select(table.c.number).where(table.c.study_id == study_id, table.c.number.in_(numbers))
+        for table in (MEASUREMENTS, FAILURE_CAUSES)
+    ]
+    return sorted(connection.execute(union(*parts)).scalars())
 
 
 def _candidate(row: RowMapping) -> Candidate:

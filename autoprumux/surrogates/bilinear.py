@@ -7,9 +7,12 @@ corner it is the fallback of reference-spec, section 7.4.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprumux.records import Candidate
 from autoprumux.surrogates.base import Prediction, check_points
@@ -17,7 +20,21 @@ from autoprumux.surrogates.base import Prediction, check_points
 Direction = Literal["sparsity", "width", "both"]
 """Along which line a left-out point is predicted: its row, its column, or the mean of both."""
 
+Array = NDArray[np.float64]
+
 _Grid = dict[float, dict[float, float]]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What the interpolant at `M` candidates is, and which measured points it rests on."""
+
+    values: Array
+    """`(M,)`; NaN where it isn't defined without extrapolation, as in the other fields."""
+    widths: Array
+    """`(2, M)`: N of the rows below and above, twice the same on a row."""
+    sparsities: Array
+    """`(2, M)`: the least and the largest s in those rows."""
 
 
 class BilinearSurrogate:
@@ -30,18 +47,46 @@ class BilinearSurrogate:
 
     def __init__(self, *, extrapolate: bool = False) -> None:
         self._extrapolate = extrapolate
-        self._rows: _Grid = {}
-        self._std = 0.0
+        self.fit([], [])
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
         """See `Surrogate.fit`."""
         check_points(candidates, values)
+        self._candidates, self._values = tuple(candidates), tuple(values)
         self._rows = _grid(candidates, values)
-        self._std = _typical_error(candidates, values)
+        self.__dict__.pop("_std", None)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`."""
         return [self._predict_one(candidate) for candidate in candidates]
+
+    def cells(self, candidates: Sequence[Candidate]) -> Cells:
+        """Interpolate at `M` candidates at once, as `predict` does without extrapolation."""
+        pairs = [(c.num_instances, c.sparsity) for c in candidates]
+        asked, sparsities = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        widths = np.array(sorted(self._rows))[:, None]  # (p, 1)
+        if not len(widths):
+            nothing = np.full((2, len(pairs)), np.nan)
+            return Cells(nothing[0], nothing, nothing)
+        rows = np.array([_along_row(self._rows[n], sparsities) for n in widths[:, 0]])
+        place = np.arange(len(widths))[:, None]
+        is_covering = ~np.isnan(rows[:, 0])  # (p, 3, M) -> (p, M)
+        below = np.where(is_covering & (widths <= asked), place, -1).max(axis=0)
+        above = np.where(is_covering & (widths >= asked), place, len(widths)).min(axis=0)
+        is_inside = (below >= 0) & (above < len(widths))
+        picked = np.where(is_inside, [below, above], 0)  # (2, M)
+        ends = np.take_along_axis(rows, picked[:, None], axis=0)  # (p, 3, M) -> (2, 3, M)
+        near = np.where(is_inside, widths[picked, 0], np.nan)
+        span = np.where(near[1] > near[0], near[1] - near[0], 1.0)
+        share = (asked - near[0]) / span
+        values = ends[0, 0] * (1.0 - share) + ends[1, 0] * share
+        reach = np.stack([ends[:, 1].min(axis=0), ends[:, 2].max(axis=0)])
+        return Cells(values, near, np.where(is_inside, reach, np.nan))
+
+    @cached_property
+    def _std(self) -> float:
+        """Found when first asked for: it costs more than all the rest."""
+        return _typical_error(self._candidates, self._values)
 
     def corners(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The measured points, one to four, that the interpolant at `candidate` rests on.
@@ -100,6 +145,18 @@ def _columns(candidates: Sequence[Candidate], values: Sequence[float]) -> _Grid:
     for candidate, value in zip(candidates, values, strict=True):
         columns.setdefault(candidate.sparsity, {})[float(candidate.num_instances)] = float(value)
     return columns
+
+
+def _along_row(row: Mapping[float, float], x: Array) -> Array:
+    """`(3, M)`: the value at `x` and the points around it; NaN outside the row's points."""
+    known = np.array(sorted(row))
+    values = np.array([row[s] for s in known])
+    after = np.minimum(np.searchsorted(known, x), len(known) - 1)
+    before = np.where(known[after] == x, after, np.maximum(after - 1, 0))
+    low, high = known[before], known[after]
+    share = (x - low) / np.where(high > low, high - low, 1.0)
+    found = np.stack([values[before] * (1.0 - share) + values[after] * share, low, high])
+    return np.where((low <= x) & (x <= high), found, np.nan)
 
 
 def _across_rows(rows: _Grid, width: float, sparsity: float) -> float | None:

@@ -6,16 +6,18 @@ and s. Speed-up is the latency law, bent to pass through the measured points.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprumux.errors import NoBaselineError
 from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
-from autoprumux.surrogates.bilinear import BilinearSurrogate
+from autoprumux.surrogates.bilinear import BilinearSurrogate, Cells
 from autoprumux.surrogates.latency import LatencySurrogate
 from autoprumux.surrogates.residual import ResidualField
+from autoprumux.surrogates.spreading import spread_out
 from autoprumux.surrogates.structured import StructuredSurrogate
 
 BASELINE = Candidate(1, 0.0)
@@ -98,7 +100,7 @@ class PerformanceModel:
         Args:
             measured: Finished trials; must hold the dense baseline.
             failed: Candidates that collapsed or missed their sparsity; see `telling_failures`.
-            grid: Candidates to predict at once; others are predicted when asked for.
+            grid: Candidates of which the unmeasured are predicted at once, others when asked for.
             validation_size: Examples behind a new accuracy; the baseline's if None.
             stopped: Most accuracy that candidates stopped early could have reached; larger ones
                 are taken to reach no more.
@@ -111,7 +113,7 @@ class PerformanceModel:
             raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
         size = validation_size or measured[BASELINE].num_examples
         model = cls(measured, failed, validation_size=size, stopped=stopped)
-        model.predict(list({*grid, *measured}))
+        model.predict([candidate for candidate in grid if candidate not in measured])
         return model
 
     def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
@@ -161,11 +163,11 @@ class PerformanceModel:
         return float(np.mean(gains)) if gains else 0.0
 
     def _fit(self) -> None:
-        points = list(self._measured)
+        self._bilinear = BilinearSurrogate()
+        self._bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
+        points = spread_out(list(self._measured))
         accuracies = [self._measured[c].accuracy for c in points]
         speedups = [math.log(self._measured[c].speedup) for c in points]
-        self._bilinear = BilinearSurrogate()
-        self._bilinear.fit(points, accuracies)
         self._structured = self._fit_trend(points, accuracies)
         others = [(c, v) for c, v in zip(points, speedups, strict=True) if not c.is_baseline]
         self._latency = LatencySurrogate()
@@ -198,36 +200,32 @@ class PerformanceModel:
         return math.sqrt(share * (1.0 - share) / self._num_examples)
 
     def _predict_new(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
-        speedups = self._log_speedups(candidates)
-        inside = self._bilinear.predict(candidates)
-        trends = self._structured.predict(candidates)
-        return [
-            self._measured_prediction(candidate)
-            if candidate in self._measured
-            else self._unmeasured(
-                candidate,
-                loss=trend.mean
-                if interpolated is None or not self._is_fine(candidate)
-                else self._baseline - interpolated.mean,
-                model_std=trend.std,
-                log_speedup=speedup,
-                is_extrapolated=interpolated is None,
-            )
-            for candidate, interpolated, trend, speedup in zip(
-                candidates, inside, trends, speedups, strict=True
-            )
-            if trend is not None
-        ]
+        unmeasured = [c for c in candidates if c not in self._measured]
+        predicted = dict(zip(unmeasured, self._predict_unmeasured(unmeasured), strict=True))
+        return [predicted.get(c) or self._measured_prediction(c) for c in candidates]
 
-    def _is_fine(self, candidate: Candidate) -> bool:
-        """True if the cell around `candidate` is no wider than the paper's."""
-        corners = self._bilinear.corners(candidate)
-        widths = [c.num_instances for c in corners]
-        sparsities = [c.sparsity for c in corners]
-        return (
-            max(widths) <= _WIDEST_RATIO * min(widths)
-            and max(sparsities) - min(sparsities) <= _WIDEST_GAP + _TIE
-        )
+    def _predict_unmeasured(
+        self, candidates: Sequence[Candidate]
+    ) -> Iterator[PerformancePrediction]:
+        speedups = self._log_speedups(candidates)
+        cells = self._bilinear.cells(candidates)
+        is_extrapolated = np.isnan(cells.values).tolist()
+        interpolated = (self._baseline - cells.values).tolist()
+        is_fine = _are_fine(cells).tolist()
+        trends = self._structured.predict(candidates)
+        bounds = self._loss_bounds(candidates)
+        is_doubtful = np.any(_dominance(self._failed, candidates), axis=1, keepdims=True)
+        for m, trend in enumerate(trends):
+            assert trend is not None
+            yield self._unmeasured(
+                candidates[m],
+                loss=interpolated[m] if is_fine[m] else trend.mean,
+                model_std=trend.std,
+                bounds=bounds[m],
+                log_speedup=speedups[m],
+                is_extrapolated=is_extrapolated[m],
+                is_doubtful=bool(is_doubtful[m, 0]),
+            )
 
     def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
         measurement = self._measured[candidate]
@@ -255,12 +253,13 @@ class PerformanceModel:
         *,
         loss: float,
         model_std: float,
+        bounds: tuple[float, float],
         log_speedup: tuple[float, float],
         is_extrapolated: bool,
+        is_doubtful: bool,
     ) -> PerformancePrediction:
-        least, most = self._loss_bounds(candidate)
+        least, most = bounds
         loss = max(min(loss, most), least)
-        is_doubtful = any(_is_within(failed, candidate) for failed in self._failed)
         if is_doubtful:
             loss = max(loss, _LOSS_AFTER_FAILURE)
             most = math.inf
@@ -281,35 +280,57 @@ class PerformanceModel:
             is_extrapolated=is_extrapolated,
         )
 
-    def _loss_bounds(self, candidate: Candidate) -> tuple[float, float]:
+    def _loss_bounds(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
         """Losses of smaller and of larger measured candidates, give or take their noise.
 
         What a smaller candidate that was stopped early would have lost at least counts as it is.
         """
         noise = _BOUND_STDS * math.sqrt(2.0) * self._noise_std(self._baseline)
-        losses = {c: self._baseline - m.accuracy for c, m in self._measured.items()}
-        smaller = [loss - noise for c, loss in losses.items() if _is_within(c, candidate)]
-        larger = [loss + noise for c, loss in losses.items() if _is_within(candidate, c)]
-        smaller += [
-            self._baseline - accuracy
-            for c, accuracy in self._stopped.items()
-            if _is_within(c, candidate)
-        ]
-        return max(smaller, default=-math.inf), min(larger, default=math.inf)
+        points = list(self._measured)
+        losses = self._baseline - np.array([m.accuracy for m in self._measured.values()])
+        stopped = self._baseline - np.array(list(self._stopped.values()), dtype=np.float64)
+        least = _largest(losses - noise, _dominance(points, candidates))
+        least = np.maximum(least, _largest(stopped, _dominance(list(self._stopped), candidates)))
+        most = -_largest(-(losses + noise), _dominance(candidates, points).T)
+        return list(zip(least.tolist(), most.tolist(), strict=True))
 
     def _log_speedups(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
         """Mean and standard deviation of the log speed-up, monotone against measured points."""
         law = self._latency.predict(candidates)
         bends, left = self._bend.mean(candidates), self._bend.unexplained(candidates)
-        known = {c: math.log(m.speedup) for c, m in self._measured.items()}
-        found = []
-        for candidate, predicted, bend, share in zip(candidates, law, bends, left, strict=True):
-            mean, std = (predicted.mean, predicted.std) if predicted else (0.0, 0.0)
-            above = [v for c, v in known.items() if _is_within(candidate, c)]
-            below = [v for c, v in known.items() if _is_within(c, candidate)]
-            mean = max([min([mean + float(bend), *above]), *below])
-            found.append((mean, max(std * math.sqrt(float(share)), _TIMING_STD)))
-        return found
+        points = list(self._measured)
+        known = np.log([m.speedup for m in self._measured.values()])
+        above = -_largest(-known, _dominance(candidates, points).T)
+        below = _largest(known, _dominance(points, candidates))
+        pairs = [(p.mean, p.std) if p else (0.0, 0.0) for p in law]
+        means, stds = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        means = np.maximum(np.minimum(means + bends, above), below)
+        stds = np.maximum(stds * np.sqrt(left), _TIMING_STD)
+        return list(zip(means.tolist(), stds.tolist(), strict=True))
+
+
+def _are_fine(cells: Cells) -> NDArray[np.bool_]:
+    """`(M,)`: True where measured points surround a candidate, no wider apart than the paper's."""
+    (low, high), (least, most) = cells.widths, cells.sparsities
+    return np.asarray((high <= _WIDEST_RATIO * low) & (most - least <= _WIDEST_GAP + _TIE))
+
+
+def _dominance(small: Sequence[Candidate], large: Sequence[Candidate]) -> NDArray[np.bool_]:
+    """`(M, K)`: True where the `K` small have at most N and s of the `M` large."""
+    few, many = _places(small), _places(large)
+    return np.asarray((few[0] <= many[0][:, None]) & (few[1] <= many[1][:, None]))
+
+
+def _places(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """`(2, K)`: N and s."""
+    pairs = [(c.num_instances, c.sparsity) for c in candidates]
+    return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+
+
+def _largest(values: NDArray[np.float64], is_counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`(M,)`: the largest of the `(K,)` values that count in each row of `(M, K)`, or -inf."""
+    counted = np.where(is_counted, values, -math.inf)
+    return np.asarray(counted.max(axis=1, initial=-math.inf))
 
 
 def telling_failures(study: StudyRecord) -> list[Candidate]:
@@ -328,11 +349,6 @@ def telling_failures(study: StudyRecord) -> list[Candidate]:
         and not trial.candidate.hyperparameters
         and trial.candidate not in measured
     ]
-
-
-def _is_within(small: Candidate, large: Candidate) -> bool:
-    """True if `small` has at most the width and at most the sparsity of `large`."""
-    return small.num_instances <= large.num_instances and small.sparsity <= large.sparsity
 
 
 def normal_cdf(margin: float, std: float) -> float:

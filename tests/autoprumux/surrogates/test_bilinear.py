@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,3 +197,25 @@ def test_leave_one_out_in_both_directions_averages_them() -> None:
 
     assert middle is not None
     assert middle.mean == pytest.approx(2.0)  # row: (0 + 4) / 2, column: (1 + 3) / 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_candidates_at_once_get_what_each_gets_alone(seed):
+    rng = np.random.default_rng(seed)
+    grid = [Candidate(n, s) for n in (1, 2, 5, 10) for s in (0.0, 0.6, 0.8, 0.95)]
+    kept = [c for c in grid if rng.random() < 0.6]
+    surrogate = BilinearSurrogate()
+    surrogate.fit(kept, rng.random(len(kept)).tolist())
+    asked = [Candidate(n, s) for n in (1, 2, 3, 5, 7, 10, 12) for s in (0.0, 0.3, 0.6, 0.9, 0.95)]
+
+    cells = surrogate.cells(asked)
+
+    for m, (candidate, predicted) in enumerate(zip(asked, surrogate.predict(asked), strict=True)):
+        corners = surrogate.corners(candidate)
+        if predicted is None:
+            assert np.isnan([cells.values[m], *cells.widths[:, m], *cells.sparsities[:, m]]).all()
+            continue
+        assert cells.values[m] == pytest.approx(predicted.mean, abs=1e-12)
+        widths, sparsities = zip(*((c.num_instances, c.sparsity) for c in corners), strict=True)
+        assert tuple(cells.widths[:, m]) == (min(widths), max(widths))
+        assert tuple(cells.sparsities[:, m]) == (min(sparsities), max(sparsities))
