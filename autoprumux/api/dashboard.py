@@ -52,7 +52,7 @@ def open_dashboard(
     *,
     study: str | None = None,
     storage: str = DEFAULT_STORAGE,
-    artifacts: Path | None = None,
+    artifacts: Path | str | None = None,
     address: tuple[str, int] = (DEFAULT_HOST, DEFAULT_PORT),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dashboard]:
@@ -63,7 +63,8 @@ def open_dashboard(
         budget: Percentage points that decide what is feasible; None means each study's own.
         study: Opens at the study of this name.
         storage: Database URL.
-        artifacts: Folder of the files; None means the one beside an SQLite file.
+        artifacts: Folder or `s3://BUCKET/PREFIX` of the files; None means the folder beside an
+            SQLite file.
         address: Host and port to listen on; port 0 takes a free one.
         tell: Told in one sentence what could not be brought up to date.
 
@@ -132,10 +133,11 @@ class _Opened:
 def _open(
     database: "Database",
     budgets: tuple[float, ...] | None,
-    folder: Path | None,
+    place: Path | str | None,
     tell: Callable[[str], None],
 ) -> _Opened:
     from autoprumux.dashboard.feasibility import FeasibilityStorage
+    from autoprumux.storage.artifacts import open_artifacts
     from autoprumux.storage.repository import Repository
 
     repository = Repository(database)
@@ -150,30 +152,11 @@ def _open(
         database=database,
         repository=repository,
         storage=storage,
-        artifacts=_open_artifacts(database, storage, folder, tell),
+        artifacts=open_artifacts(
+            place, database, storage, lambda reason: tell(f"no files are shown: {reason}")
+        ),
         budgets=budgets,
     )
-
-
-def _open_artifacts(
-    database: "Database",
-    storage: "FeasibilityStorage",
-    folder: Path | None,
-    tell: Callable[[str], None],
-) -> "Artifacts | None":
-    from autoprumux.storage.artifacts import Artifacts, default_artifact_folder
-
-    beside = default_artifact_folder(database)
-    if folder is not None:
-        return Artifacts(folder, storage)
-    if beside is None:
-        tell("no files are shown: beside a database server they need a folder, `--artifacts`")
-        return None
-    try:
-        return Artifacts(beside, storage)
-    except UsageError as error:
-        tell(f"no files are shown: {error}")
-        return None
 
 
 @contextmanager

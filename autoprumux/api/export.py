@@ -5,12 +5,13 @@ Heavy libraries are imported inside the functions, so that importing this module
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprumux.api.search import default_cache_dir
 from autoprumux.api.stored import load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE, parse_budgets
 from autoprumux.errors import InputError, NoModelError, UsageError
@@ -94,6 +95,7 @@ def choose_stored(
     trial: int | None = None,
     study: str | None = None,
     storage: str = DEFAULT_STORAGE,
+    artifacts: Path | str | None = None,
 ) -> "Choice":
     """Yield the measured trial of a stored study that answers a budget, or that is named.
 
@@ -104,6 +106,8 @@ def choose_stored(
         trial: Takes this trial instead.
         study: Takes the study of this name.
         storage: Database URL.
+        artifacts: Folder or `s3://BUCKET/PREFIX` from which a model comes that another machine
+            trained.
 
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
@@ -121,6 +125,8 @@ def choose_stored(
         choice = choose_by_number(record, trial)
     else:
         choice = choose_by_budget(record, budgets or record.budgets)
+    if artifacts is not None and not _has_model(choice.model.measurement.checkpoint):
+        choice = _fetched(choice, storage, artifacts)
     _require_checkpoint(choice)
     return choice
 
@@ -184,10 +190,33 @@ def _ways_out_of_damage(choice: "Choice") -> Iterator[None]:
         ) from error
 
 
+def _has_model(checkpoint: str) -> bool:
+    return (Path(checkpoint) / "config.json").is_file()
+
+
+def _fetched(choice: "Choice", storage: str, artifacts: Path | str) -> "Choice":
+    """Yield the choice with its model fetched from the artifacts, if it is there."""
+    from autoprumux.storage.artifacts import Artifacts
+    from autoprumux.storage.database import open_database
+
+    with ExitStack() as stack:
+        database = open_database(storage, must_exist=True)
+        stack.callback(database.close)
+        optunas = stack.enter_context(closing(database.optuna_storage()))
+        store = Artifacts(artifacts, optunas)
+        study_id = optunas.get_study_id_from_name(choice.study.name)
+        trial_id = optunas.get_trial_id_from_study_id_trial_number(study_id, choice.number)
+        model = store.fetch_model(trial_id, default_cache_dir() / "fetched")
+    if model is None:
+        return choice
+    measurement = replace(choice.model.measurement, checkpoint=str(model))
+    return replace(choice, model=replace(choice.model, measurement=measurement))
+
+
 def _require_checkpoint(choice: "Choice") -> None:
     """Refuse a trial whose files are gone, and name those whose files are there."""
     checkpoint = Path(choice.model.measurement.checkpoint)
-    if (checkpoint / "config.json").is_file():
+    if _has_model(choice.model.measurement.checkpoint):
         return
     raise NoModelError(
         f"The checkpoint of trial {choice.number} ({choice.model.candidate}) is gone: there is no "
@@ -201,7 +230,7 @@ def _way_out(study: "StudyRecord", number: int) -> str:
         for trial in study.trials
         if trial.measurement is not None
         and trial.number != number
-        and (Path(trial.measurement.checkpoint) / "config.json").is_file()
+        and _has_model(trial.measurement.checkpoint)
     ]
     again = "train it again with `autoprumux search` and another `--study` name"
     if not others:

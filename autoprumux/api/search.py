@@ -54,7 +54,7 @@ def run_search(
     *,
     storage: str = DEFAULT_STORAGE,
     cache_dir: Path | None = None,
-    artifacts: Path | None = None,
+    artifacts: Path | str | None = None,
     listener: "Listener | None" = None,
     stop: threading.Event | None = None,
 ) -> "SearchOutcome":
@@ -64,8 +64,8 @@ def run_search(
         config: The study.
         storage: Database URL.
         cache_dir: Directory of checkpoints; None means the user's cache directory.
-        artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
-            file, and none for a database server.
+        artifacts: Folder or `s3://BUCKET/PREFIX` of the trials' logs, histories and models; None
+            means a folder beside an SQLite file, without models, and none for a database server.
         listener: Told what happens; None means lines on stderr.
         stop: Set from elsewhere to leave at the next checkpoint, as `KeyboardInterrupt` does.
 
@@ -85,7 +85,7 @@ def run_search(
 
 def _search(
     config: StudyConfig,
-    places: tuple[str, Path | None, Path | None],
+    places: tuple[str, Path | None, Path | str | None],
     listener: "Listener | None",
     processes: "Processes | None",
     stop: threading.Event | None,

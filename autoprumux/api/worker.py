@@ -22,7 +22,7 @@ def run_worker(
     *,
     storage: str = DEFAULT_STORAGE,
     cache_dir: Path | None = None,
-    artifacts: Path | None = None,
+    artifacts: Path | str | None = None,
     listener: "Listener | None" = None,
     stop: threading.Event | None = None,
 ) -> "SearchOutcome":
@@ -35,8 +35,8 @@ def run_worker(
         study: Name of the study; None takes the one searched last.
         storage: Database URL.
         cache_dir: Directory of checkpoints; None means the user's cache directory.
-        artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
-            file, and none for a database server.
+        artifacts: Folder or `s3://BUCKET/PREFIX` of the trials' logs, histories and models; None
+            means a folder beside an SQLite file, without models, and none for a database server.
         listener: Told what happens; None means lines on stderr.
         stop: Set from elsewhere to leave at the next checkpoint, as `KeyboardInterrupt` does.
 
@@ -57,7 +57,7 @@ def run_worker(
 
 def _join(
     study: str | None,
-    places: tuple[str, Path | None, Path | None],
+    places: tuple[str, Path | None, Path | str | None],
     outside: "tuple[Listener | None, threading.Event | None]",
     processes: "Processes | None",
 ) -> "SearchOutcome":

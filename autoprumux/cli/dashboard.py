@@ -3,13 +3,13 @@
 import os
 import sys
 import webbrowser
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autoprumux.api.dashboard import DEFAULT_HOST, DEFAULT_PORT, open_dashboard
 from autoprumux.cli.options import (
+    Artifacts,
     Storage,
     StoredBudgets,
     StoredTask,
@@ -32,13 +32,7 @@ def dashboard(
     budget: StoredBudgets = None,
     study: StudyName = None,
     storage: Storage = DEFAULT_STORAGE,
-    artifacts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Files of studies and trials.  [default: beside an SQLite database]",
-        ),
-    ] = None,
+    artifacts: Artifacts = None,
     host: Annotated[
         str,
         typer.Option(metavar="NAME", help="Where to listen; others than this machine may see it."),

@@ -50,6 +50,13 @@ def export(
     ] = None,
     study: StudyName = None,
     storage: Storage = DEFAULT_STORAGE,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|s3://BUCKET/PREFIX",
+            help="Where the models of other machines are, as given to search.",
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also model.onnx, checked and timed in onnxruntime.")
     ] = False,
@@ -69,7 +76,9 @@ def export(
     Everything is checked against the trained checkpoint before the directory is there.
     """
     require_options(out, with_onnx=onnx, licence=licence)
-    choice = choose_stored(task, budget, trial=trial, study=study, storage=storage)
+    choice = choose_stored(
+        task, budget, trial=trial, study=study, storage=storage, artifacts=artifacts
+    )
     outcome = write_export(choice, out, with_onnx=onnx, licence=licence, announce=_tell)
 
     from autoprumux.exporting.summary import export_to_dict, format_export

@@ -54,10 +54,12 @@ CacheDir = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Checkpoints.  [default: the user's cache directory]"),
 ]
-ArtifactDir = Annotated[
-    Path | None,
+Artifacts = Annotated[
+    str | None,
     typer.Option(
-        metavar="DIR", help="Logs and histories of trials.  [default: beside an SQLite database]"
+        metavar="DIR|s3://BUCKET/PREFIX",
+        help="Files of studies and trials, models included.  [default: a folder beside an SQLite "
+        "database, without models]",
     ),
 ]
 Recorded = Annotated[

@@ -9,7 +9,7 @@ from autoprumux.api.search import run_search, task_override
 from autoprumux.cli.completion import presets, tasks
 from autoprumux.cli.interrupts import leaving_at_checkpoints
 from autoprumux.cli.options import (
-    ArtifactDir,
+    Artifacts,
     CacheDir,
     Json,
     Storage,
@@ -102,7 +102,7 @@ def search(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of choices and trainings.")] = None,
     cache_dir: CacheDir = None,
-    artifacts: ArtifactDir = None,
+    artifacts: Artifacts = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

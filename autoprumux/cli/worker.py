@@ -4,7 +4,7 @@ from autoprumux.api.processes import launch
 from autoprumux.api.worker import run_worker
 from autoprumux.cli.interrupts import StoppedError, leaving_at_checkpoints
 from autoprumux.cli.options import (
-    ArtifactDir,
+    Artifacts,
     CacheDir,
     Storage,
     StudyName,
@@ -25,7 +25,7 @@ def worker(
     storage: Storage = DEFAULT_STORAGE,
     study: StudyName = None,
     cache_dir: CacheDir = None,
-    artifacts: ArtifactDir = None,
+    artifacts: Artifacts = None,
     verbose: Verbose = False,
 ) -> None:
     """Join a study that `search` began, from another process or machine.

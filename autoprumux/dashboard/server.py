@@ -13,8 +13,9 @@ from optuna_dashboard import wsgi
 from autoprumux.errors import UsageError
 
 if TYPE_CHECKING:
-    from optuna.artifacts import FileSystemArtifactStore
     from optuna.storages import BaseStorage
+
+    from autoprumux.storage.artifacts import Store
 
 _Environ = dict[str, Any]
 _Application = Callable[[_Environ, Callable[..., Any]], Iterable[bytes]]
@@ -33,7 +34,7 @@ _REFUSED = (
 
 def make_dashboard(
     storage: "BaseStorage",
-    artifact_store: "FileSystemArtifactStore | None",
+    artifact_store: "Store | None",
     *,
     host: str,
     port: int,

@@ -78,7 +78,7 @@ class StudyWriter:
         """Attach report, picture of the front and table of trials, in place of earlier ones."""
         with scratch_folder() as folder:
             for file in _study_files(folder, record, budgets, url):
-                artifacts.attach_to_study(self._study, self.study_id, file)
+                artifacts.attach_to_study(self.study_id, file)
 
     def _write(self, owner: "optuna.Study | optuna.Trial", text: str) -> None:
         from optuna_dashboard import get_note, save_note

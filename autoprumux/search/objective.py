@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -45,6 +44,7 @@ from autoprumux.search.retries import remedy_for
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.attempts import AttemptBook, Worker
+from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.trials import CONSTRAINTS, MEETS_BUDGET, constraints_of, objectives_of
 
@@ -84,7 +84,7 @@ class Objective:
     """Runs trials of one study and stores what they yield."""
 
     optuna_study: Study
-    storage: BaseStorage
+    storage: ClosingStorage
     repository: Repository
     evaluator: Evaluator
     listener: Listener
@@ -158,18 +158,15 @@ class Objective:
         trial = next(trial for trial in study.trials if trial.number == number)
         attributes = self._attributes(trial, study.baseline, minutes)
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id(), number)
-        for key, value in attributes.items():
-            self.storage.set_trial_user_attr(trial_id, key, value)
-        if self.artifacts is not None and not self.storage.get_trial(trial_id).state.is_finished():
+        self.storage.set_trial_attrs(
+            trial_id, attributes, self._constraints(trial, study.baseline)
+        )
+        if self.artifacts is not None:
             attach_trial_files(self.artifacts, trial_id, trial, log)
 
         if trial.measurement is None:
             self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         else:
-            if study.baseline is not None:
-                loss = study.baseline.accuracy - trial.measurement.accuracy
-                excess = constraints_of(loss, self.record.budgets)
-                self.storage.set_trial_system_attr(trial_id, CONSTRAINTS, excess)
             values = objectives_of(trial.measurement)
             self.optuna_study.tell(number, values, skip_if_finished=True)
 
@@ -322,6 +319,15 @@ class Objective:
             if self.stop.is_set() or _comes_from_interrupt(error):
                 raise KeyboardInterrupt from error
             raise
+
+    def _constraints(
+        self, trial: TrialRecord, baseline: Measurement | None
+    ) -> Mapping[str, object]:
+        """Yield by how much a trial exceeds the loosest budget, as optuna-dashboard reads it."""
+        if trial.measurement is None or baseline is None:
+            return {}
+        loss = baseline.accuracy - trial.measurement.accuracy
+        return {CONSTRAINTS: constraints_of(loss, self.record.budgets)}
 
     def _attributes(
         self, trial: TrialRecord, baseline: Measurement | None, minutes: float | None

@@ -1,24 +1,18 @@
 """The beginning of a search: everything that can be checked, then the study in both schemas."""
 
-import logging
 import warnings
-from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 
 from autoprumux.config import StudyConfig, config_hash, recipe_differences, study_to_dict
-from autoprumux.errors import StudyMismatchError, UnknownStudyError, UsageError
+from autoprumux.errors import StudyMismatchError, UnknownStudyError
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.records import StudyRecord
-from autoprumux.storage.artifacts import Artifacts, default_artifact_folder
-from autoprumux.storage.database import Database
 from autoprumux.storage.repository import Repository
 
 METRIC_NAMES = ("accuracy", "speedup")
-
-_logger = logging.getLogger(__name__)
 
 
 def open_study(config: StudyConfig, repository: Repository, evaluator: Evaluator) -> StudyRecord:
@@ -63,26 +57,6 @@ def open_optuna_study(record: StudyRecord, storage: BaseStorage) -> optuna.Study
     is_builtin = record.data_fingerprint.startswith("builtin:")
     study.set_user_attr("data", "built-in generator" if is_builtin else record.data_fingerprint)
     return study
-
-
-def open_artifacts(
-    folder: Path | None, database: Database, storage: BaseStorage
-) -> Artifacts | None:
-    """Open the folder that was asked for, or the one beside the database if that is possible.
-
-    Raises:
-        UsageError: If the folder that was asked for cannot be one.
-    """
-    beside = default_artifact_folder(database)
-    if folder is not None:
-        return Artifacts(folder, storage)
-    if beside is None:
-        return None
-    try:
-        return Artifacts(beside, storage)
-    except UsageError as error:
-        _logger.warning("logs and histories of trials are not kept: %s", error)
-        return None
 
 
 def _find(repository: Repository, name: str) -> StudyRecord | None:

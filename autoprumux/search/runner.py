@@ -36,7 +36,7 @@ from autoprumux.search.endings import (
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.objective import MINUTES, Objective
 from autoprumux.search.objective import Listener as Listener
-from autoprumux.search.opening import open_artifacts, open_optuna_study, open_study
+from autoprumux.search.opening import open_optuna_study, open_study
 from autoprumux.search.presence import at_work, new_worker
 from autoprumux.search.sampler import (
     BASELINE_CHOICE,
@@ -46,10 +46,11 @@ from autoprumux.search.sampler import (
 )
 from autoprumux.search.space import SearchSpace
 from autoprumux.search.team import Team
-from autoprumux.storage.artifacts import Artifacts
+from autoprumux.storage.artifacts import Artifacts, open_artifacts
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
+from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
@@ -89,7 +90,7 @@ def run_study(
     evaluator: Evaluator,
     listener: Listener,
     *,
-    artifacts: Path | None = None,
+    artifacts: Path | str | None = None,
     stop: threading.Event | None = None,
 ) -> SearchOutcome:
     """Search until the answer is settled, a cap is reached or no candidate is left.
@@ -103,13 +104,13 @@ def run_study(
         database: Gets what the trials yield.
         evaluator: Runs the trials.
         listener: Told what happens.
-        artifacts: Folder of the trials' logs and histories; None means the one beside an SQLite
-            file, and none for a database server.
+        artifacts: Folder or `s3://BUCKET/PREFIX` of the trials' logs, histories and models; None
+            means a folder beside an SQLite file, without models, and none for a database server.
         stop: Set from elsewhere to end the search as if interrupted, at the next report of a
             training, so that the trial is given back at a checkpoint.
 
     Raises:
-        UsageError: If `artifacts` cannot be a folder.
+        UsageError: If `artifacts` cannot be used.
         StudyMismatchError: If the stored study has another recipe or other data.
         InputError: If data, checkpoint or configuration are at fault.
         NoBaselineError: If the dense baseline failed.
@@ -137,7 +138,7 @@ def run_study(
                 Team(book, worker, stop),
                 evaluator,
                 listener,
-                open_artifacts(artifacts, database, storage),
+                open_artifacts(artifacts, database, storage, _tell_no_files),
             )
             stop_reason = search.run()
             _logger.info("search of %s ended: %s", config.name, stop_reason)
@@ -320,6 +321,10 @@ class _Search:
         return self.repository.load_study(self.config.name)
 
 
+def _tell_no_files(reason: str) -> None:
+    _logger.warning("logs and histories of trials are not kept: %s", reason)
+
+
 @contextmanager
 def _errors_in_sentences(database: Database) -> Iterator[None]:
     """Turn what Optuna raises about the database into our `StorageError`."""
@@ -333,7 +338,7 @@ def _errors_in_sentences(database: Database) -> Iterator[None]:
 def _assemble(
     config: StudyConfig,
     record: StudyRecord,
-    storage: BaseStorage,
+    storage: ClosingStorage,
     repository: Repository,
     team: Team,
     evaluator: Evaluator,

@@ -1,4 +1,4 @@
-"""The files of a trial: a log of its training and the values that its phases reported.
+"""The files of a trial: a log of its training, the values that its phases reported, its model.
 
 They are attached while the trial is still running, because Optuna never changes an ended one.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from autoprumux.records import Candidate, Failure, Measurement, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.leftovers import scratch_folder
+from autoprumux.storage.model_files import MODEL_NAME, pack_model
 
 LOG_NAME, HISTORY_NAME = "log.txt", "history.csv"
 MAX_LOG_LINES = 2000
@@ -56,8 +57,10 @@ def attach_trial_files(
     """Attach what there is; a failure is logged and costs the search nothing."""
     try:
         with scratch_folder() as folder:
-            for file in _write_files(folder, trial, log):
-                artifacts.attach_to_trial(trial_id, file)
+            artifacts.attach_to_trial(trial_id, _write_files(folder, trial, log))
+            model = Path(trial.measurement.checkpoint) if trial.measurement else None
+            if artifacts.keeps_models and model is not None and (model / "config.json").is_file():
+                artifacts.attach_to_trial(trial_id, [pack_model(model, folder / MODEL_NAME)])
     except Exception as error:
         # Whatever is wrong with these copies, the trial's outcome matters more.
         _logger.warning("the files of trial %d are not kept: %s", trial.number, error)

@@ -1,4 +1,4 @@
-"""Files of studies and trials as Optuna artifacts, in a folder beside the database.
+"""Files of studies and trials as Optuna artifacts: in a folder, or in an S3-compatible store.
 
 Optuna keeps name and identifier of an artifact in its attributes and the file under that
 identifier. It has no way to replace one, so a file that is attached again takes the place of the
@@ -6,17 +6,23 @@ one with its name.
 """
 
 import json
+import mimetypes
 import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from autoprumux.errors import UsageError
 from autoprumux.storage.database import Database
+from autoprumux.storage.model_files import MODEL_NAME, unpack_model
+from autoprumux.storage.s3 import SCHEME, S3Store
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from autoprumux.storage.optuna_storage import ClosingStorage
 
 _PREFIX = "artifacts:"
 """Of the attributes in which `optuna.artifacts.upload_artifact` keeps what it stored."""
@@ -33,60 +39,157 @@ def default_artifact_folder(database: Database) -> Path | None:
     return file.with_name(f"{file.name}-artifacts")
 
 
+class Store(Protocol):
+    """Optuna's artifact store, as optuna-dashboard takes it."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open an artifact for reading."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Store an artifact, in place of an earlier one."""
+
+    def remove(self, artifact_id: str) -> None:
+        """Delete an artifact."""
+
+
+def open_artifacts(
+    place: Path | str | None,
+    database: Database,
+    storage: "ClosingStorage",
+    tell: Callable[[str], None],
+) -> "Artifacts | None":
+    """Open the place that was asked for, or the folder beside the database if that is possible.
+
+    Args:
+        place: A folder or `s3://BUCKET/PREFIX`; None means the folder beside an SQLite file.
+        database: Whose files they are.
+        storage: Optuna's, of the same database.
+        tell: Told why there is none.
+
+    Raises:
+        UsageError: If the place that was asked for cannot be used.
+    """
+    if place is not None:
+        return Artifacts(place, storage, keeps_models=True)
+    beside = default_artifact_folder(database)
+    if beside is None:
+        tell("beside a database server they need a place, `--artifacts`")
+        return None
+    try:
+        return Artifacts(beside, storage)
+    except UsageError as error:
+        tell(str(error))
+        return None
+
+
 class Artifacts:
-    """The artifacts of one database in one folder."""
+    """The artifacts of one database in one place."""
 
-    def __init__(self, folder: Path, storage: "BaseStorage") -> None:
-        """Make the folder if it is not there.
-
-        Raises:
-            UsageError: If `folder` cannot be a folder.
-        """
-        from optuna.artifacts import FileSystemArtifactStore
-
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise UsageError(
-                f"`--artifacts` {folder} cannot be used as a folder: {reason}."
-            ) from error
-        self._storage = storage
-        self.store: FileSystemArtifactStore = FileSystemArtifactStore(folder)
-        """Optuna's store, as optuna-dashboard takes it."""
-
-    def attach_to_study(self, study: "Study", study_id: int, file: Path) -> None:
-        """Attach a copy of `file`, in place of the study's artifact of that name."""
-        self._attach(study, self._storage.get_study_system_attrs(study_id), file)
-
-    def attach_to_trial(self, trial_id: int, file: Path) -> None:
-        """Attach a copy of `file` to a running trial, in place of its artifact of that name.
-
-        Raises:
-            optuna.exceptions.UpdateFinishedTrialError: If the trial has ended.
-        """
-        trial = self._storage.get_trial(trial_id)
-        self._attach(trial, self._storage.get_trial_system_attrs(trial_id), file)
-
-    def _attach(
-        self, owner: "Study | FrozenTrial", attributes: dict[str, object], file: Path
+    def __init__(
+        self, place: Path | str, storage: "ClosingStorage", *, keeps_models: bool = False
     ) -> None:
-        from optuna.artifacts import upload_artifact
+        """Open a store, or make a folder if it is not there.
 
-        identifier = _identifier(attributes, file.name)
-        if identifier is None:
-            upload_artifact(
-                artifact_store=self.store,
-                file_path=str(file),
-                study_or_trial=owner,
-                storage=self._storage,
-            )
-            return
-        with file.open("rb") as content:
-            self.store.write(identifier, content)
+        Args:
+            place: A folder or `s3://BUCKET/PREFIX`.
+            storage: Optuna's.
+            keeps_models: True for a place that was asked for: others may read it. In the folder
+                beside the database, models would only lie on the same disk twice.
+
+        Raises:
+            UsageError: If `place` cannot be used.
+        """
+        self._storage = storage
+        self.keeps_models = keeps_models
+        self.store: Store = _open_store(place)
+
+    def attach_to_study(self, study_id: int, file: Path) -> None:
+        """Attach a copy of `file`, in place of the study's artifact of that name."""
+        for key, meta in self._store(self._storage.get_study_system_attrs(study_id), [file]):
+            self._storage.set_study_system_attr(study_id, key, meta)
+
+    def attach_to_trial(self, trial_id: int, files: Sequence[Path]) -> None:
+        """Attach copies of `files` to a running trial, in place of its artifacts of these names.
+
+        Raises:
+            StorageError: If the store does not take one; those before it are kept.
+        """
+        new = {}
+        try:
+            for key, meta in self._store(self._storage.get_trial_system_attrs(trial_id), files):
+                new[key] = meta
+        finally:
+            self._storage.set_trial_attrs(trial_id, {}, new)
+
+    def fetch_model(self, trial_id: int, parent: Path) -> Path | None:
+        """Copy the model of a trial from the store into a folder of its own under `parent`.
+
+        Returns:
+            The folder, which may be there from an earlier call; None if none is stored.
+
+        Raises:
+            StorageError: If the store does not answer, or what it holds is no model.
+        """
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
+        identifier = _identifier(self._storage.get_trial_system_attrs(trial_id), MODEL_NAME)
+        if identifier is None or (parent / identifier).is_dir():
+            return None if identifier is None else parent / identifier
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-") as folder:
+            file, model = Path(folder) / MODEL_NAME, Path(folder) / "model"
+            model.mkdir()
+            try:
+                with self.store.open_reader(identifier) as source, file.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except ArtifactNotFound:
+                return None
+            unpack_model(file, model)
+            with suppress(FileExistsError):  # another process was as fast
+                model.rename(parent / identifier)
+        return parent / identifier
+
+    def _store(
+        self, attributes: Mapping[str, Any], files: Sequence[Path]
+    ) -> Iterator[tuple[str, str]]:
+        """Store files; yield the attribute by which Optuna knows each that is new.
+
+        `optuna.artifacts.upload_artifact` names a file first, and what then cannot be stored
+        stays named.
+        """
+        for file in files:
+            known = _identifier(attributes, file.name)
+            identifier = known or str(uuid.uuid4())
+            with file.open("rb") as content:
+                self.store.write(identifier, content)
+            if known is None:
+                kind, encoding = mimetypes.guess_type(file.name)
+                meta = {
+                    "artifact_id": identifier,
+                    "filename": file.name,
+                    "mimetype": kind or "application/octet-stream",
+                    "encoding": encoding,
+                }
+                yield _PREFIX + identifier, json.dumps(meta)
 
 
-def _identifier(attributes: dict[str, object], name: str) -> str | None:
+def _open_store(place: Path | str) -> Store:
+    if isinstance(place, str) and place.startswith(SCHEME):
+        return S3Store(place)
+    from optuna.artifacts import FileSystemArtifactStore
+
+    folder = Path(place)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(
+            f"`--artifacts` {folder} cannot be used as a folder: {reason}."
+        ) from error
+    return FileSystemArtifactStore(folder)
+
+
+def _identifier(attributes: Mapping[str, object], name: str) -> str | None:
     """Yield the identifier of the artifact of this name, if there is one."""
     for key, value in attributes.items():
         if not key.startswith(_PREFIX) or not isinstance(value, str):

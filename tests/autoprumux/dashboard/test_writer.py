@@ -41,7 +41,7 @@ def attach(made, text):
     file = made.folder.parent / "new" / "report.html"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    Artifacts(made.folder, made.storage).attach_to_study(made.study(), 1, file)
+    Artifacts(made.folder, made.storage).attach_to_study(1, file)
     shutil.rmtree(file.parent)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
 from sqlalchemy import text
 
 from autoprumux.config import StudyConfig
@@ -19,6 +18,7 @@ from autoprumux.search.claims import StoredClaims
 from autoprumux.search.runner import run_study
 from autoprumux.search.sampler import PerformanceModelSampler
 from autoprumux.storage.database import Database, open_database
+from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
 
 Config = Callable[..., StudyConfig]
@@ -114,7 +114,8 @@ CRASHES = [
     pytest.param(Repository, "save_measurement", "after", 3, id="measurement stored, not told"),
     pytest.param(Repository, "save_failure", "before", 1, id="failed, not stored"),
     pytest.param(Repository, "save_failure", "after", 1, id="failure stored, not told"),
-    pytest.param(RDBStorage, "set_trial_user_attr", "after", 9, id="some attributes stored"),
+    pytest.param(ClosingStorage, "set_trial_attrs", "after", 5, id="attributes stored, no files"),
+    pytest.param(ClosingStorage, "set_trial_attrs", "before", 6, id="files stored, not named"),
     pytest.param(optuna.Study, "tell", "before", 3, id="attributes stored, not told"),
     pytest.param(optuna.Study, "tell", "after", 3, id="told"),
 ]
