@@ -27,7 +27,7 @@ from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Choice, HistoryPoint, Measurement, PhaseRecord, RunnerUp
 from autoprumux.search.objective import trial_seed
 from autoprumux.search.opening import open_optuna_study, open_study
-from autoprumux.search.space import SearchSpace, encode
+from autoprumux.search.space import SearchSpace
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.repository import Repository
@@ -149,7 +149,11 @@ def _add_ours(
 
 
 def _key(candidate: Candidate) -> dict[str, Any]:
-    return {"study_id": 1, **encode(candidate)}
+    return {
+        "study_id": 1,
+        "num_instances": candidate.num_instances,
+        "sparsity": candidate.sparsity,
+    }
 
 
 def _claim(number: int) -> dict[str, Any]:
@@ -173,12 +177,13 @@ def _add_optunas(
         sa.insert(tables["trials"]),
         [shared | {"trial_id": n + 1, "number": n} for n, _ in numbered],
     )
-    distributions = SearchSpace.from_config(study.config.search).distributions()
+    space = SearchSpace.from_config(study.config.search)
     texts = {
-        name: optuna.distributions.distribution_to_json(d) for name, d in distributions.items()
+        name: optuna.distributions.distribution_to_json(d)
+        for name, d in space.distributions().items()
     }
     for table, rows in (
-        ("trial_params", _params(numbered, texts)),
+        ("trial_params", _params(numbered, space, texts)),
         ("trial_values", _values(numbered)),
         ("trial_user_attributes", _attributes(numbered)),
     ):
@@ -188,9 +193,11 @@ def _add_optunas(
 _Numbered = Sequence[tuple[int, tuple[Candidate, Measurement]]]
 
 
-def _params(numbered: _Numbered, texts: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _params(
+    numbered: _Numbered, space: SearchSpace, texts: dict[str, str]
+) -> Iterator[dict[str, Any]]:
     for number, (candidate, _) in numbered:
-        for name, value in encode(candidate).items():
+        for name, value in space.encode(candidate).items():
             row = {"param_name": name, "param_value": value, "distribution_json": texts[name]}
             yield {"trial_id": number + 1} | row
 

@@ -32,8 +32,6 @@ from trainers.phases.finetune import FinetuneProgram
 from trainers.pipeline import Trainer
 from trainers.processes import ALONE, Processes, join
 
-loop.REPORT_EVERY = 1  # all losses are compared
-
 
 def make_config(model: str) -> TrainerConfig:
     """Yield a recipe with every phase and every loss; five groups are no even number."""
@@ -222,4 +220,5 @@ def main(model: str, cache_dir: str, result: str) -> None:
 
 
 if __name__ == "__main__":
+    loop.REPORT_EVERY = 1  # all losses are compared
     main(*sys.argv[1:])

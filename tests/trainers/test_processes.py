@@ -16,6 +16,7 @@ from trainers.errors import DataError, LostProcessError, OutOfMemoryError
 from trainers.models.checkpoints import save_model
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.phases import loop
 from trainers.processes import ALONE, Failure, OtherProcessError, Processes, _buckets
 from trainers.processes import _uninterrupted as uninterrupted
 
@@ -48,7 +49,9 @@ def dry_source(tokenizer, tmp_path_factory) -> Path:
 def alone(dry_source, tmp_path_factory) -> dict[str, list[float]]:
     """Curves of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    return history(Scenarios(str(dry_source), folder, ALONE).trainer("alone"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "REPORT_EVERY", 1)  # all losses are compared
+        return history(Scenarios(str(dry_source), folder, ALONE).trainer("alone"))
 
 
 @pytest.fixture(scope="module")
