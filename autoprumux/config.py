@@ -17,6 +17,9 @@ DEFAULT_STORAGE = "sqlite:///autoprumux.db"
 MAX_BUDGETS = 1001
 """More budgets than a range of points in steps of 0.1 has are a typing mistake."""
 
+MAX_WIDTH, MAX_CANDIDATES = 1000, 10_000
+"""A width and a grid beyond all that is published, tens, by far; more would only be slow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
@@ -92,12 +95,16 @@ def parse_budgets(text: str, name: str = "--budget") -> tuple[float, ...]:
     if text.count(":") == 2:
         start, stop, step = (_parse_points(part, name, text) for part in text.split(":"))
         if step <= 0 or stop < start:
-            raise ConfigError(f"`{name}` START:STOP:STEP must go upwards, got {text!r}.")
-        num_budgets = math.floor((stop - start) / step + 1e-9) + 1
-        if num_budgets > MAX_BUDGETS:
-            raise ConfigError(f"`{name}` has at most {MAX_BUDGETS} budgets, got {num_budgets}.")
-        points = [start + i * step for i in range(num_budgets)]
+            raise ConfigError(f"`{name}` START:STOP:STEP must go upwards, got {text[:80]!r}.")
+        num_steps = (stop - start) / step  # infinite if the step is tiny
+        if num_steps + 1 > MAX_BUDGETS:
+            shown = f"{num_steps + 1 + 1e-9:.0f}" if num_steps < 1e9 else f"{text[:80]!r}"
+            raise ConfigError(f"`{name}` has at most {MAX_BUDGETS} budgets, got {shown}.")
+        points = [start + i * step for i in range(math.floor(num_steps + 1e-9) + 1)]
     else:
+        if text.count(",") >= MAX_BUDGETS:
+            num_budgets = text.count(",") + 1
+            raise ConfigError(f"`{name}` has at most {MAX_BUDGETS} budgets, got {num_budgets}.")
         points = [_parse_points(part, name, text) for part in text.split(",")]
     return tuple(sorted({round(p / 100, 6) for p in points}))
 
@@ -153,9 +160,17 @@ _SEARCH_RECIPE = ("widths", "sparsities", "seed")
 
 
 def _mistakes_of_axes(search: SearchConfig) -> Iterator[str]:
+    num_candidates = len(search.widths) * len(search.sparsities)
+    if num_candidates > MAX_CANDIDATES:
+        yield (
+            f"`search.widths` times `search.sparsities` must be at most {MAX_CANDIDATES} "
+            f"candidates, got {num_candidates}."
+        )
+        return
     for width in search.widths:
-        if width < 1:
-            yield f"`search.widths` must be at least 1, got {width}."
+        if not 1 <= width <= MAX_WIDTH:
+            rule = "at least 1" if width < 1 else f"at most {MAX_WIDTH}"
+            yield f"`search.widths` must be {rule}, got {width}."
     for sparsity in search.sparsities:
         if not 0 <= sparsity < 1:
             yield f"`search.sparsities` must be in [0, 1), got {sparsity}."
@@ -207,10 +222,11 @@ def _parse_points(part: str, name: str, text: str) -> float:
         points = float(part)
     except ValueError:
         raise ConfigError(
-            f"`{name}` must be points such as 2, a list 1,3,10 or a range 0:10:0.5, got {text!r}."
+            f"`{name}` must be points such as 2, a list 1,3,10 or a range 0:10:0.5, "
+            f"got {text[:80]!r}."
         ) from None
     if not 0 <= points < 100:
-        raise ConfigError(f"`{name}` must be in [0, 100) points, got {part.strip()}.")
+        raise ConfigError(f"`{name}` must be in [0, 100) points, got {part.strip()[:80]}.")
     return points
 
 

@@ -20,8 +20,12 @@ from autoprumux.config import SearchConfig, StudyConfig, flatten, parse_budgets
 from autoprumux.errors import ConfigError
 from autoprumux.hyperparameters import TABLE, Hyperparameter, make_hyperparameter
 from autoprumux.records import StudyRecord
+from autoprumux.toml_text import TooLargeError, load_toml, parse_toml, read_text, shown
 from trainers.config import TaskConfig, TrainerConfig
 from trainers.errors import ConfigError as TrainerConfigError
+
+MAX_FILES = 16
+"""Files that extend each other."""
 
 DEFAULT_PRESET = "embedded"
 """Preset of a search that names none."""
@@ -92,10 +96,10 @@ def load_task(path: str) -> dict[str, Any]:
     Raises:
         ConfigError: If the file cannot be read or is no TOML.
     """
-    table = _parse_toml(_read_text(path), path)
+    table = parse_toml(read_text(path), path)
     task = table.get("task", table)
     if not isinstance(task, dict):
-        raise ConfigError(f"{path}: `task` must be a table, got {task!r}.")
+        raise ConfigError(f"{path}: `task` must be a table, got {shown(task)}.")
     return task
 
 
@@ -108,11 +112,13 @@ def parse_setting(text: str) -> Override:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"`--set` must look like KEY=VALUE, got {text!r}.")
+        raise ConfigError(f"`--set` must look like KEY=VALUE, got {shown(text)}.")
     try:
-        return Override(key, tomllib.loads(f"value = {value}")["value"], key)
+        return Override(key, load_toml(f"value = {value}")["value"], key)
     except tomllib.TOMLDecodeError:
         return Override(key, value.strip(), key)
+    except TooLargeError as error:
+        raise ConfigError(f"`--set` {shown(key)} cannot be used: {error}.") from error
 
 
 def _replace(entries: dict[str, "_Entry"], override: Override) -> None:
@@ -150,19 +156,38 @@ def _read_entries(name_or_path: str, seen: tuple[str, ...]) -> dict[str, _Entry]
     """Yield the flat entries of a study file on top of those it extends."""
     if name_or_path in seen:
         raise ConfigError(f"`extends` goes in a circle: {' -> '.join([*seen, name_or_path])}.")
+    if len(seen) >= MAX_FILES:
+        raise ConfigError(f"`extends` goes through more than {MAX_FILES} files.")
     label, text = _find_study(name_or_path)
-    table = _parse_toml(text, label)
+    table = parse_toml(text, label)
     base = table.pop("extends", None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{label}: `extends` must be a preset's name or a path, got {base!r}.")
+        raise ConfigError(
+            f"{label}: `extends` must be a preset's name or a path, got {shown(base)}."
+        )
 
     entries: dict[str, _Entry] = {}
     if base is not None:
         if base.endswith(".toml"):
-            base = str(Path(name_or_path).parent / base)
+            base = _file_beside(name_or_path, base)
         entries = _read_entries(base, (*seen, name_or_path))
     entries.update({key: _Entry(value, key, label) for key, value in flatten(table)})
     return entries
+
+
+def _file_beside(path: str, name: str) -> str:
+    """Yield the path of the file that a study file extends; it may not leave its folder."""
+    folder = Path(path).parent
+    try:
+        is_inside = (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a null byte
+        is_inside = False
+    if not is_inside:
+        raise ConfigError(
+            f"{path}: `extends` must name a preset or a file in the folder of this one, "
+            f"got {shown(name)}."
+        )
+    return str(folder / name)
 
 
 def preset_names() -> list[str]:
@@ -174,7 +199,7 @@ def preset_names() -> list[str]:
 def _find_study(name_or_path: str) -> tuple[str, str]:
     """Yield a short name for messages and the text of a preset or a study file."""
     if name_or_path.endswith(".toml"):
-        return name_or_path, _read_text(name_or_path)
+        return name_or_path, read_text(name_or_path)
     known_names = preset_names()
     if name_or_path not in known_names:
         known = ", ".join(known_names)
@@ -184,21 +209,6 @@ def _find_study(name_or_path: str) -> tuple[str, str]:
         )
     preset = resources.files("studies") / f"{name_or_path}.toml"
     return preset.name, preset.read_text(encoding="utf-8")
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path} cannot be read: {reason}.") from error
-
-
-def _parse_toml(text: str, label: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{label} is not valid TOML: {error}.") from error
 
 
 def _schema(config_class: type, prefix: str) -> Iterator[tuple[str, Any, type]]:
@@ -255,7 +265,7 @@ class _StudyBuilder:
             return f"{named.name if isinstance(named, TaskConfig) else named}-{preset}"
         if not isinstance(entry.value, str) or not entry.value.strip():
             self._mistakes.append(
-                entry.mistake(f"`{entry.name}` must be a word, got {entry.value!r}.")
+                entry.mistake(f"`{entry.name}` must be a word, got {shown(entry.value)}.")
             )
         return str(entry.value)
 
@@ -301,7 +311,9 @@ class _StudyBuilder:
             return {"task": entry.value}
         if not isinstance(entry.value, Mapping):
             self._mistakes.append(
-                entry.mistake(f"`{entry.name}` must be a name or a table, got {entry.value!r}.")
+                entry.mistake(
+                    f"`{entry.name}` must be a name or a table, got {shown(entry.value)}."
+                )
             )
             return {}
         return self._make_task(entry, entry.value)
@@ -366,7 +378,7 @@ class _StudyBuilder:
         try:
             return _convert(entry.value, hints[key])
         except _WrongTypeError as error:
-            text = f"`{entry.name}` must be {error}, got {entry.value!r}."
+            text = f"`{entry.name}` must be {error}, got {shown(entry.value)}."
             self._mistakes.append(entry.mistake(text))
             return None
 
@@ -399,7 +411,7 @@ def _convert(value: object, hint: Any) -> Any:
             raise _WrongTypeError(f"a list of {_PLURALS[get_args(hint)[0]]}") from None
     if origin in (Union, UnionType):
         hint = get_args(hint)[0]
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 2**63:
         return float(value)
     if type(value) is not hint:
         raise _WrongTypeError(_SINGULARS[hint])

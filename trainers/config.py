@@ -10,6 +10,9 @@ from trainers.errors import ConfigError
 BUILTIN = "builtin"
 """Word for the data and the model that ship with the package."""
 
+MAX_DEMUX_LAYERS, MAX_EXAMPLES = 64, 100_000_000
+"""Far beyond what is published and what memory holds; a study file may come from a stranger."""
+
 GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
 """Words of `prune.gates`: what CoFi can remove."""
 LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
@@ -76,8 +79,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
         for name in ("num_train", "num_validation"):
+            number = getattr(self, name)
             _require(
-                getattr(self, name) >= 0, f"data.{name}", getattr(self, name), "0 (all) or more"
+                0 <= number <= MAX_EXAMPLES,
+                f"data.{name}",
+                number,
+                "0 (all) or more" if number < 0 else f"at most {MAX_EXAMPLES}",
             )
         _require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
 
@@ -124,10 +131,10 @@ class ModelConfig:
         _require_word(self.multiplexer, "model.multiplexer", MultiplexerName)
         _require(self.key_norm >= 0, "model.key_norm", self.key_norm, "0 (automatic) or positive")
         _require(
-            self.num_demux_layers >= 1,
+            1 <= self.num_demux_layers <= MAX_DEMUX_LAYERS,
             "model.num_demux_layers",
             self.num_demux_layers,
-            "at least 1",
+            "at least 1" if self.num_demux_layers < 1 else f"at most {MAX_DEMUX_LAYERS}",
         )
         _require_word(self.demultiplexer, "model.demultiplexer", DemultiplexerName)
         _require_word(self.demux_norm, "model.demux_norm", DemuxNorm)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from autoprumux.api.places import is_within, known_folders
 from autoprumux.api.stored import load_all_stored, load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.errors import StorageError, UsageError
@@ -123,6 +124,7 @@ def _bench_study(
 
     trials = [trial for trial in study.trials if trial.measurement is not None]
     trials.sort(key=lambda trial: (not trial.candidate.is_baseline, trial.number))
+    folders = known_folders(storage, None)
     database = open_database(storage, must_exist=True)
     try:
         profiles = ProfileRepository(database)
@@ -131,7 +133,7 @@ def _bench_study(
             profiles.require_same(profile)
             measured = []
             for trial in trials:
-                measured.append((trial, _time_trial(timer, trial)))
+                measured.append((trial, _time_trial(timer, trial, folders)))
                 report(f"{trial.candidate}: {measured[-1][1].speedup:.2f}x")
         rows = [(trial.number, throughput) for trial, throughput in measured]
         profiles.save_throughputs(profile, study.name, rows)
@@ -241,12 +243,13 @@ def _with_setting(recipe: TrainerConfig, setting: BenchSetting) -> TrainerConfig
     return replace(recipe, throughput=throughput, device=setting.device)
 
 
-def _time_trial(timer: "ModelTimer", trial: TrialRecord) -> Throughput:
+def _time_trial(timer: "ModelTimer", trial: TrialRecord, folders: tuple[Path, ...]) -> Throughput:
     from autoprumux.hardware import shape_of
 
     assert trial.measurement is not None
     shape = shape_of(trial.candidate, trial.measurement)
-    return timer.measure(shape, trial.measurement.checkpoint)
+    checkpoint = trial.measurement.checkpoint
+    return timer.measure(shape, checkpoint if is_within(checkpoint, folders) else "")
 
 
 def _directory_of(target: str | None) -> Path | None:

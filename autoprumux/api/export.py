@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoprumux.api.places import is_within, known_folders
 from autoprumux.api.search import default_cache_dir
 from autoprumux.api.stored import load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE, parse_budgets
@@ -96,6 +97,7 @@ def choose_stored(
     study: str | None = None,
     storage: str = DEFAULT_STORAGE,
     artifacts: Path | str | None = None,
+    cache_dir: Path | None = None,
 ) -> "Choice":
     """Yield the measured trial of a stored study that answers a budget, or that is named.
 
@@ -108,6 +110,8 @@ def choose_stored(
         storage: Database URL.
         artifacts: Folder or `s3://BUCKET/PREFIX` from which a model comes that another machine
             trained.
+        cache_dir: Directory of checkpoints, if the search had another than the user's cache
+            directory and it is not beside the database either.
 
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
@@ -127,7 +131,7 @@ def choose_stored(
         choice = choose_by_budget(record, budgets or record.budgets)
     if artifacts is not None and not _has_model(choice.model.measurement.checkpoint):
         choice = _fetched(choice, storage, artifacts)
-    _require_checkpoint(choice)
+    _require_checkpoint(choice, known_folders(storage, cache_dir))
     return choice
 
 
@@ -213,9 +217,15 @@ def _fetched(choice: "Choice", storage: str, artifacts: Path | str) -> "Choice":
     return replace(choice, model=replace(choice.model, measurement=measurement))
 
 
-def _require_checkpoint(choice: "Choice") -> None:
-    """Refuse a trial whose files are gone, and name those whose files are there."""
+def _require_checkpoint(choice: "Choice", folders: tuple[Path, ...]) -> None:
+    """Refuse a trial whose files are elsewhere or gone, and name those whose files are there."""
     checkpoint = Path(choice.model.measurement.checkpoint)
+    if not is_within(choice.model.measurement.checkpoint, folders):
+        raise NoModelError(
+            f"The checkpoint of trial {choice.number} ({choice.model.candidate}) is said to be "
+            f"{checkpoint}, which is in no known folder; if you know it, name the folder with "
+            "`--cache-dir`."
+        )
     if _has_model(choice.model.measurement.checkpoint):
         return
     raise NoModelError(

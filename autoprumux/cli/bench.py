@@ -12,6 +12,7 @@ from autoprumux.cli.options import (
     StoredTask,
     Verbose,
     in_one_sentence,
+    show,
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
@@ -85,4 +86,4 @@ def bench(
     )
     from autoprumux.report.bench import bench_to_dict, format_bench
 
-    print(to_json(bench_to_dict(outcome)) if as_json else format_bench(outcome))
+    show(to_json(bench_to_dict(outcome)) if as_json else format_bench(outcome))

@@ -9,12 +9,14 @@ import typer
 
 from autoprumux.api.export import choose_stored, require_options, write_export
 from autoprumux.cli.options import (
+    CacheDir,
     Json,
     Storage,
     StoredTask,
     StudyName,
     Verbose,
     in_one_sentence,
+    show,
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
@@ -57,6 +59,7 @@ def export(
             help="Where the models of other machines are, as given to search.",
         ),
     ] = None,
+    cache_dir: CacheDir = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also model.onnx, checked and timed in onnxruntime.")
     ] = False,
@@ -77,15 +80,21 @@ def export(
     """
     require_options(out, with_onnx=onnx, licence=licence)
     choice = choose_stored(
-        task, budget, trial=trial, study=study, storage=storage, artifacts=artifacts
+        task,
+        budget,
+        trial=trial,
+        study=study,
+        storage=storage,
+        artifacts=artifacts,
+        cache_dir=cache_dir,
     )
     outcome = write_export(choice, out, with_onnx=onnx, licence=licence, announce=_tell)
 
     from autoprumux.exporting.summary import export_to_dict, format_export
 
-    show = export_to_dict if as_json else format_export
-    shown = show(outcome.choice, outcome.result, outcome.directory, outcome.files)
-    print(to_json(shown) if as_json else shown)
+    form = export_to_dict if as_json else format_export
+    shown = form(outcome.choice, outcome.result, outcome.directory, outcome.files)
+    show(to_json(shown) if as_json else str(shown))
 
 
 def _tell(text: str) -> None:

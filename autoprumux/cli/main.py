@@ -23,6 +23,7 @@ from autoprumux.cli.recordings import (
 from autoprumux.cli.report import REPORT_EPILOG, report
 from autoprumux.cli.search import SEARCH_EPILOG, search
 from autoprumux.cli.worker import WORKER_EPILOG, worker
+from autoprumux.masking import fit_for_print, secrets_in
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +59,14 @@ def main() -> None:
     """
     if not launch().is_first and sys.argv[1:2] not in (["search"], ["worker"]):
         return
-    app(prog_name="autoprumux")
+    try:
+        app(prog_name="autoprumux")
+    except Exception:  # a mistake of ours, whose traceback may hold an address
+        import traceback
+
+        secrets = [secret for word in sys.argv for secret in secrets_in(word)]
+        sys.stderr.write(fit_for_print(traceback.format_exc(), secrets))
+        sys.exit(1)
 
 
 def _print_version(is_wanted: bool) -> None:

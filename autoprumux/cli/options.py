@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from autoprumux.api.processes import launch
 from autoprumux.cli.completion import stored_studies, stored_tasks
 from autoprumux.cli.interrupts import stopped_by_signals
 from autoprumux.errors import AutoPrumuxError
+from autoprumux.masking import MaskingFormatter, fit_for_print, printable, secrets_in
 
 EXIT_INTERRUPTED = 130
 """What shells report for a program that Ctrl-C stopped."""
@@ -87,14 +88,16 @@ def in_one_sentence(
         @functools.wraps(command)
         def guarded(**options: Any) -> None:
             is_verbose = bool(options.get("verbose"))
-            _configure_logging(is_verbose)
+            texts = (value for value in options.values() if isinstance(value, str))
+            secrets = tuple(secret for text in texts for secret in secrets_in(text))
+            _configure_logging(is_verbose, secrets)
             try:
                 with stopped_by_signals():
                     command(**options)
             except AutoPrumuxError as error:
                 if is_verbose:
                     logging.getLogger(__name__).error("traceback:", exc_info=True)
-                _tell(f"error: {error}", error.exit_code)
+                _tell(fit_for_print(f"error: {error}", secrets), error.exit_code)
                 raise typer.Exit(error.exit_code) from error
             except KeyboardInterrupt:
                 told = left_behind if isinstance(left_behind, str) else left_behind(options)
@@ -125,15 +128,20 @@ def split_list(text: str | None, number: type[int] | type[float]) -> object:
         return text
 
 
+def show(text: str) -> None:
+    """Print text for people; names in it may come from a stranger's database."""
+    print(printable(text))
+
+
 def to_json(value: object) -> str:
     """Yield `value` as JSON text; NaN and infinity are refused."""
     return json.dumps(value, indent=2, allow_nan=False)
 
 
-def _configure_logging(is_verbose: bool) -> None:
-    logging.basicConfig(
-        format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+def _configure_logging(is_verbose: bool, secrets: Sequence[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s", secrets))
+    logging.basicConfig(handlers=[handler], force=True)
     for package in ("autoprumux", "trainers"):
         logging.getLogger(package).setLevel(logging.DEBUG if is_verbose else logging.WARNING)
     if not is_verbose:  # these libraries read it when they are imported, and set their own level

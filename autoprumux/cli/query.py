@@ -14,6 +14,7 @@ from autoprumux.cli.options import (
     StudyName,
     Verbose,
     in_one_sentence,
+    show,
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
@@ -91,16 +92,16 @@ def query(
     elif as_csv:
         from autoprumux.report.answer_rows import answers_to_csv
 
-        print(answers_to_csv(outcome.answers))
+        show(answers_to_csv(outcome.answers))
     else:
-        print(format_answers(outcome.study, outcome.answers, outcome.hardware))
+        show(format_answers(outcome.study, outcome.answers, outcome.hardware))
 
 
 def _print_profiles(storage: str, *, as_json: bool) -> None:
     from autoprumux.report.profiles import format_profiles, profiles_to_rows
 
     profiles = stored.list_profiles(storage)
-    print(to_json(profiles_to_rows(profiles)) if as_json else format_profiles(profiles))
+    show(to_json(profiles_to_rows(profiles)) if as_json else format_profiles(profiles))
 
 
 def _print_failures(
@@ -112,6 +113,6 @@ def _print_failures(
     if as_json:
         print(to_json(answer_rows.failures_to_rows(record)))
     elif as_csv:
-        print(answer_rows.failures_to_csv(record))
+        show(answer_rows.failures_to_csv(record))
     else:
-        print(answer_rows.format_failures(record))
+        show(answer_rows.format_failures(record))

@@ -15,6 +15,7 @@ from autoprumux.cli.options import (
     StudyName,
     Verbose,
     in_one_sentence,
+    show,
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
@@ -75,7 +76,7 @@ def validate(
     if as_json:
         print(to_json([validation_to_dict(validation) for validation in outcome.validations]))
     else:
-        print("\n\n".join(map(format_validation, outcome.validations)))
+        show("\n\n".join(map(format_validation, outcome.validations)))
 
 
 @in_one_sentence(NOTHING_CHANGED)
@@ -113,4 +114,4 @@ def replay(
 
     from autoprumux.report.replay import format_replay
 
-    print(to_json(summaries) if as_json else format_replay(summaries))
+    show(to_json(summaries) if as_json else format_replay(summaries))

@@ -13,6 +13,7 @@ from autoprumux.cli.options import (
     StudyName,
     Verbose,
     in_one_sentence,
+    show,
 )
 from autoprumux.config import DEFAULT_STORAGE
 
@@ -40,6 +41,6 @@ def report(
     Front, budgets, surfaces, calibration, trials, trainings and where they come from.
     """
     record = report_task(task, budget, study=study, storage=storage, out=out, png=png)
-    print(f"The report of study {record.name} ({len(record.trials)} trials) is in {out}.")
+    show(f"The report of study {record.name} ({len(record.trials)} trials) is in {out}.")
     if png is not None:
         print(f"The figure of its front is in {png}.")

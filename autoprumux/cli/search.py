@@ -15,6 +15,7 @@ from autoprumux.cli.options import (
     Storage,
     Verbose,
     in_one_sentence,
+    show,
     split_list,
     to_json,
 )
@@ -151,4 +152,4 @@ def search(
 
     from autoprumux.report.answers import format_outcome, outcome_to_dict
 
-    print(to_json(outcome_to_dict(outcome)) if as_json else format_outcome(outcome, storage))
+    show(to_json(outcome_to_dict(outcome)) if as_json else format_outcome(outcome, storage))

@@ -10,6 +10,7 @@ from autoprumux.cli.options import (
     StudyName,
     Verbose,
     in_one_sentence,
+    show,
 )
 from autoprumux.config import DEFAULT_STORAGE
 
@@ -44,4 +45,4 @@ def worker(
         print("Left the study; what was begun is given back.")
     else:
         if launch().is_first:
-            print(f"The search of {outcome.study.name} is over: {outcome.stop_reason}.")
+            show(f"The search of {outcome.study.name} is over: {outcome.stop_reason}.")

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from autoprumux.answers import BudgetAnswer, MeasuredModel, answer_budgets, measured_models
-from autoprumux.dashboard.markdown import code_block, escape, table
 from autoprumux.errors import AutoPrumuxError
 from autoprumux.records import Measurement, StudyRecord, TrialRecord
 from autoprumux.report.answers import is_builtin
+from autoprumux.report.markdown import code_block, escape, table
 from autoprumux.report.page.provenance import STUDY_FILE, commands, loosest_met
 from autoprumux.report.tables import BUILTIN_NOTE, format_duration
 from autoprumux.storage.trials import MEETS_BUDGET

@@ -1,6 +1,7 @@
 """The server of optuna-dashboard for one database, on this machine unless asked otherwise."""
 
 import errno
+import functools
 import re
 import socket
 from collections.abc import Callable, Iterable
@@ -94,9 +95,25 @@ def _guard(application: _Application, host: str) -> _Application:
         if any(method == verb and pattern.fullmatch(path) for verb, pattern in _REFUSED):
             reason = "Studies of autoprumux are not made, renamed or deleted here."
             return _refuse(start_response, reason)
+        if path.startswith("/artifacts/"):
+            return application(environ, functools.partial(_start_sandboxed, start_response))
         return application(environ, start_response)
 
     return guarded
+
+
+def _start_sandboxed(
+    start_response: Callable[..., Any],
+    status: str,
+    headers: list[tuple[str, str]],
+    *rest: object,
+) -> Any:
+    """Serve a file, which may be a stranger's page, as one of another site than the dashboard."""
+    apart = [
+        ("Content-Security-Policy", "sandbox allow-scripts"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return start_response(status, [*headers, *apart], *rest)
 
 
 def _refuse(start_response: Callable[..., Any], reason: str) -> Iterable[bytes]:

@@ -9,17 +9,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from autoprumux.checks import check_candidate, check_measurement
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.records import (
-    Candidate,
     Failure,
     FailureCause,
     Measurement,
@@ -34,6 +34,8 @@ FORMAT = 1
 
 _HYPERPARAMETERS = "hyperparameters"
 """Column of the values that differ from the study's own, JSON; older recordings lack it."""
+MAX_BYTES, MAX_ROWS = 1 << 26, 100_000
+"""Of a file; the recordings that ship have some hundred rows."""
 
 _LATER_COLUMNS = ("baseline_spread", "is_clean")
 """Columns that older recordings lack."""
@@ -74,8 +76,7 @@ def load_recording(name_or_path: str) -> Recording:
     place, name = _find(name_or_path)
     header = _read_header(place.joinpath(f"{name}.json"))
     rows_file = place.joinpath(f"{name}.csv")
-    lines = csv.DictReader(io.StringIO(_read_text(rows_file)))
-    trials = [_parse_row(row, f"{rows_file.name}, line {lines.line_num}") for row in lines]
+    trials = list(_parse_rows(_read_text(rows_file), rows_file.name))
     _require_one_row_each(trials, rows_file.name)
     return Recording(
         name=name,
@@ -87,6 +88,17 @@ def load_recording(name_or_path: str) -> Recording:
         recorded=header["recorded"],
         trials=tuple(trials),
     )
+
+
+def _parse_rows(text: str, label: str) -> Iterator[RecordedTrial]:
+    lines = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        for number, row in enumerate(lines):
+            if number >= MAX_ROWS:
+                raise UsageError(f"{label} has more than {MAX_ROWS} rows.")
+            yield _parse_row(row, f"{label}, line {lines.line_num}")
+    except csv.Error as error:
+        raise UsageError(f"{label}, line {lines.line_num}: {error}.") from error
 
 
 def _find(name_or_path: str) -> tuple[Traversable, str]:
@@ -105,7 +117,13 @@ def _find(name_or_path: str) -> tuple[Traversable, str]:
 
 def _read_text(file: Traversable) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        if not file.is_file() and isinstance(file, Path) and file.exists() and not file.is_dir():
+            raise UsageError(f"{file} cannot be read: it is a pipe or a device.")
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UsageError(f"{file} cannot be read: it has more than {MAX_BYTES >> 20} MiB.")
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{file} cannot be read: {reason}.") from error
@@ -114,16 +132,32 @@ def _read_text(file: Traversable) -> str:
 def _read_header(file: Traversable) -> dict[str, Any]:
     try:
         header = json.loads(_read_text(file))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{file} is not valid JSON: {error}.") from error
+        json.dumps(header, ensure_ascii=False).encode()  # refuses half a surrogate pair
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{file} is not valid JSON: {reason}.") from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
-        raise UsageError(f"{file}: `format` must be {FORMAT}, got {found!r}.")
+        raise UsageError(f"{file}: `format` must be {FORMAT}, got {f'{found!r:.80}'}.")
     wanted = [f.name for f in fields(Recording) if f.name not in ("name", "trials")]
     missing = [key for key in wanted if key not in header]
     if missing:
         raise UsageError(f"{file}: `{missing[0]}` is missing.")
+    for key in wanted:
+        if not _is_right(key, header[key]):
+            raise UsageError(f"{file}: `{key}` cannot be {f'{header[key]!r:.80}'}.")
     return dict(header)
+
+
+def _is_right(key: str, value: object) -> bool:
+    if key == "commands":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if key == "environment":
+        return isinstance(value, dict) and all(
+            isinstance(items, list) and all(isinstance(item, str) for item in items)
+            for items in value.values()
+        )
+    return isinstance(value, dict if key == "trainer" else str)
 
 
 def _require_one_row_each(trials: Iterable[RecordedTrial], label: str) -> None:
@@ -187,12 +221,17 @@ def _to_cell(value: object) -> object:
 
 def _parse_row(row: Row, label: str) -> RecordedTrial:
     """Yield the trial of a line; phases count as trained, not as taken from a cache."""
+    if None in row or None in row.values():
+        raise UsageError(f"{label}: it has not as many fields as the header.")
     try:
         values = json.loads(row.get(_HYPERPARAMETERS) or "{}")
-        candidate = Candidate(
-            int(row["num_instances"]), float(row["sparsity"]), tuple(values.items())
-        )
-        seed = int(row["seed"])
+        if not isinstance(values, dict):
+            raise ValueError(f"`{_HYPERPARAMETERS}` must be an object, got {f'{values!r:.80}'}")
+        cell = check_candidate(_whole(row["num_instances"]), float(row["sparsity"]))
+        candidate = replace(cell, hyperparameters=tuple(values.items()))
+        seed = _whole(row["seed"])
+        if seed < 0:
+            raise ValueError(f"`seed` must be 0 or more, got {seed}")
         if row["cause"]:
             failure = _parse(Failure, row)
             return RecordedTrial(candidate=candidate, seed=seed, failure=failure)
@@ -200,17 +239,17 @@ def _parse_row(row: Row, label: str) -> RecordedTrial:
     except KeyError as error:
         raise UsageError(f"{label}: column `{error.args[0]}` is missing.") from error
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{label}: {error}.") from error
+        raise UsageError(f"{label}: {f'{error!s:.200}'}.") from error
     return RecordedTrial(candidate=candidate, seed=seed, measurement=measurement)
 
 
 def _parse_measurement(row: Row) -> Measurement:
     phases = tuple(map(_parse_phase, row["phases"].split()))
-    return Measurement(
+    measurement = Measurement(
         accuracy=_finite(row["accuracy"]),
         accuracy_std=_finite(row["accuracy_std"]),
-        num_examples=int(row["num_examples"]),
-        num_compositions=int(row["num_compositions"]),
+        num_examples=_whole(row["num_examples"]),
+        num_compositions=_whole(row["num_compositions"]),
         correctness=b"",
         throughput=_parse(Throughput, row),
         sparsity=_finite(row["sparsity_achieved"]),
@@ -218,15 +257,16 @@ def _parse_measurement(row: Row) -> Measurement:
         phases=phases,
         duration_s=_finite(row["measuring_s"]) + sum(phase.duration_s for phase in phases),
         checkpoint="",
-        seed=int(row["training_seed"]),
+        seed=_whole(row["training_seed"]),
     )
+    return check_measurement(measurement)
 
 
 def _parse_phase(text: str) -> PhaseRecord:
     name, num_updates, duration_s, memory_mib = text.split(":")
     return PhaseRecord(
         name=name,
-        num_updates=int(num_updates),
+        num_updates=_whole(num_updates),
         duration_s=_finite(duration_s),
         memory_mib=_finite(memory_mib),
         is_cached=False,
@@ -251,11 +291,18 @@ def _finite(cell: str) -> float:
     return number
 
 
+def _whole(cell: str) -> int:
+    number = int(cell)
+    if abs(number) >= 2**63:
+        raise ValueError(f"numbers must fit into 64 bits, got {cell[:40]}")
+    return number
+
+
 _PARSERS: Mapping[Any, Callable[[str], object]] = {
-    int: int,
+    int: _whole,
     float: _finite,
     str: str,
-    tuple[int, ...]: lambda cell: tuple(int(part) for part in cell.split()),
+    tuple[int, ...]: lambda cell: tuple(_whole(part) for part in cell.split()),
     float | None: lambda cell: _finite(cell) if cell else None,
     FailureCause: known_cause,
     bool | None: lambda cell: cell == "True" if cell else None,

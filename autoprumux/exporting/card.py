@@ -13,6 +13,7 @@ from autoprumux.exporting.choice import Choice
 from autoprumux.hyperparameters import stored_values
 from autoprumux.records import Measurement, value_text
 from autoprumux.report.answers import is_builtin
+from autoprumux.report.markdown import code, one_line, plain
 from autoprumux.report.tables import BUILTIN_NOTE
 from trainers.config import BUILTIN, TrainerConfig
 from trainers.results import ExportResult
@@ -75,7 +76,7 @@ def card_text(card: Card) -> str:
     """Yield the card in Markdown."""
     parts = [
         f"---\n{_front_matter(card)}\n---",
-        f"# {_title(card)}",
+        f"# {plain(_title(card))}",
         *_introduction(card),
         "## Measured",
         _table(_figures(card)),
@@ -107,8 +108,8 @@ def hardware(measurement: Measurement) -> str:
     """Yield where the throughput was measured."""
     speed, words = measurement.throughput, measurement.environment
     if speed.device != "cpu":
-        return speed.device
-    return f"CPU ({words.get('processor', 'unknown')}, {_threads(speed.num_threads)})"
+        return plain(speed.device)
+    return f"CPU ({plain(words.get('processor', 'unknown'))}, {_threads(speed.num_threads)})"
 
 
 def _front_matter(card: Card) -> str:
@@ -119,7 +120,7 @@ def _front_matter(card: Card) -> str:
         task_type="text-classification",
         task_name="Text Classification",
         dataset_type="nyu-mll/glue" if data == _GLUE else named.replace(" ", "-"),
-        dataset_name=f"{named} {card.choice.study.task}",
+        dataset_name=one_line(f"{named} {card.choice.study.task}"),
         dataset_split="validation",
         metric_type="accuracy",
         metric_value=round(card.measurement.accuracy, 4),
@@ -132,7 +133,7 @@ def _front_matter(card: Card) -> str:
         tags=["autoprumux", "data-multiplexing", "structured-pruning", "prumux"],
         datasets=["nyu-mll/glue"] if data == _GLUE else None,
         base_model=source if _is_hub_id(source) else None,
-        model_name=_title(card),
+        model_name=one_line(_title(card)),
         eval_results=[result],
     )
     return str(values.to_yaml())
@@ -154,7 +155,7 @@ def _introduction(card: Card) -> Iterator[str]:
         else "Nothing of the encoder was pruned."
     )
     yield (
-        f"A text classifier for the task `{card.choice.study.task}`, "
+        f"A text classifier for the task {code(card.choice.study.task)}, "
         f"{card.measurement.speedup:.2f} times as fast as the dense baseline. {passes} {pruned}"
     )
     if is_builtin(card.choice.study):
@@ -165,7 +166,7 @@ def _figures(card: Card) -> Iterator[tuple[str, str]]:
     measurement, model = card.measurement, card.choice.model
     speed = measurement.throughput
     low, high = accuracy_interval(measurement)
-    yield "task", f"`{card.choice.study.task}`"
+    yield "task", code(card.choice.study.task)
     yield "mux width N", str(card.num_instances)
     yield (
         "sparsity s of the encoder",
@@ -216,7 +217,7 @@ def _figures(card: Card) -> Iterator[tuple[str, str]]:
         "timed with",
         (
             f"{speed.batch_size} groups of {card.num_instances} in a batch, "
-            f"{speed.length} tokens, {speed.dtype}; tokenising not included"
+            f"{speed.length} tokens, {plain(speed.dtype)}; tokenising not included"
         ),
     )
     yield (
@@ -302,11 +303,11 @@ def _data(card: Card) -> Iterator[str]:
         "them.",
         _GLUE: "The examples are those of GLUE (`nyu-mll/glue` on the Hub).",
     }.get(source, "The examples are files of whoever trained the model.")
-    columns = ", ".join(f"`{name}`" for name in card.result.text_columns)
-    labels = ", ".join(f"`{name}`" for name in card.result.labels)
+    columns = ", ".join(map(code, card.result.text_columns))
+    labels = ", ".join(map(code, card.result.labels))
     yield (
         f"{origin} Texts: {columns}; classes: {labels}; at most {card.trainer.data.max_length} "
-        f"tokens. Fingerprint: `{card.choice.study.data_fingerprint}`."
+        f"tokens. Fingerprint: {code(card.choice.study.data_fingerprint)}."
     )
     yield f"Weights before training: {_origin_of_weights(card.trainer.model.source)}."
     if card.licence == UNKNOWN_LICENSE:
@@ -329,7 +330,7 @@ def _checks(card: Card) -> Iterator[str]:
         lines.append("- The validation examples were not at hand when the model was exported.")
     if result.onnx is not None:
         graph = result.onnx
-        words = result.environment.get("processor", "unknown")
+        words = plain(result.environment.get("processor", "unknown"))
         lines += [
             f"- The ONNX graph (opset {graph.opset}) yields the same labels in onnxruntime, and "
             f"logits within {graph.largest_difference:.1g}.",
@@ -343,16 +344,18 @@ def _checks(card: Card) -> Iterator[str]:
 
 def _provenance(card: Card) -> Iterator[tuple[str, str]]:
     study, measurement = card.choice.study, card.measurement
-    yield "study", f"`{study.name}`, trial {card.choice.number}"
-    yield "hash of the recipe", f"`{study.config_hash}`"
+    yield "study", f"{code(study.name)}, trial {card.choice.number}"
+    yield "hash of the recipe", code(study.config_hash)
     yield "seeds", f"{study.seed} (study), {measurement.seed} (trial)"
     yield (
         "phases",
-        ", ".join(f"{phase.name} ({phase.num_updates} updates)" for phase in measurement.phases),
+        ", ".join(
+            f"{plain(phase.name)} ({phase.num_updates} updates)" for phase in measurement.phases
+        ),
     )
     for name, value in sorted(measurement.environment.items()):
         if name.endswith("_version"):
-            yield name.removesuffix("_version"), value
+            yield plain(name.removesuffix("_version")), plain(value)
     yield (
         "method",
         "PruMUX (Su et al., 2023), DataMUX and MUX-PLM (Murahari et al.), CoFi (Xia et al.)",
@@ -362,7 +365,7 @@ def _provenance(card: Card) -> Iterator[tuple[str, str]]:
 def _origin_of_weights(source: str) -> str:
     if source == BUILTIN:
         return "the built-in model of autoprumux"
-    return f"`{source}`" if _is_hub_id(source) else f"a local checkpoint, `{Path(source).name}`"
+    return code(source) if _is_hub_id(source) else f"a local checkpoint, {code(Path(source).name)}"
 
 
 def _is_hub_id(source: str) -> bool:

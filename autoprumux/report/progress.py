@@ -7,6 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from autoprumux.masking import printable
 from autoprumux.records import Candidate, Choice, Measurement, TrialRecord
 from autoprumux.report.tables import format_choice, format_start, format_trial
 
@@ -89,4 +90,4 @@ class ConsoleListener:
             self._write(f"{self._trial}  {label}: {num_updates - num_done}{rest} steps")
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)

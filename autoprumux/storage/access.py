@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from autoprumux.errors import StorageError
 from autoprumux.storage.reading import Rows, StoredRow
 from autoprumux.storage.views import VIEWS, views_hash
 
@@ -18,6 +19,7 @@ QUICK_VERSION = 5
 """Schema version that is read directly, the newest."""
 
 _PREFIX = "sqlite:///"
+_CHECKED = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL%'"
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def _quick_rows(url: str, stack: ExitStack) -> tuple[Rows, str] | None:
                 closing(sqlite3.connect(source, uri=True, isolation_level=None))
             )
             connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("BEGIN")
             is_current = _is_current(connection)
         except sqlite3.Error:
@@ -62,19 +65,28 @@ def _quick_rows(url: str, stack: ExitStack) -> tuple[Rows, str] | None:
         if not is_current:
             return None
         stack.push(opening.pop_all())
-    return _rows_of(connection), f"`{file}`"
+    return _rows_of(connection, f"`{file}`"), f"`{file}`"
 
 
 def _is_current(connection: sqlite3.Connection) -> bool:
     stored = connection.execute("SELECT version, views_hash FROM prumux_schema_version").fetchall()
-    views = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
-    return [tuple(row) for row in stored] == [(QUICK_VERSION, views_hash())] and set(VIEWS) <= {
-        row["name"] for row in views
-    }
+    views = {row["name"] for row in connection.execute(_CHECKED)}
+    ours = {name for name in views if str(name).startswith("prumux_")}
+    # One of our tables as a view could run for ever; the usual way says what is wrong.
+    is_ours = [tuple(row) for row in stored] == [(QUICK_VERSION, views_hash())]
+    return is_ours and ours == set(VIEWS)
 
 
-def _rows_of(connection: sqlite3.Connection) -> Rows:
+def _rows_of(connection: sqlite3.Connection, place: str) -> Rows:
     def fetch(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+        try:
+            return fetch_unguarded(table, **where)
+        except sqlite3.Error as error:
+            from autoprumux.storage.faults import driver_sentence
+
+            raise StorageError(driver_sentence(error, place)) from error
+
+    def fetch_unguarded(table: str, /, **where: int | str) -> Sequence[StoredRow]:
         # Names of tables and columns are words of this package, never of a user.
         columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
         key = [row["name"] for row in sorted(columns, key=lambda row: row["pk"]) if row["pk"]]

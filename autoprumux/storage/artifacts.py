@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from autoprumux.errors import UsageError
+from autoprumux.errors import StorageError, UsageError
 from autoprumux.storage.database import Database
 from autoprumux.storage.model_files import MODEL_NAME, unpack_model
 from autoprumux.storage.s3 import SCHEME, S3Store
@@ -80,6 +80,59 @@ def open_artifacts(
     except UsageError as error:
         tell(str(error))
         return None
+
+
+class FolderStore:
+    """Optuna's store in a folder that may come from a stranger: names and links stay in it."""
+
+    def __init__(self, folder: Path) -> None:
+        from optuna.artifacts import FileSystemArtifactStore
+
+        self._folder, self._store = folder, FileSystemArtifactStore(folder)
+
+    def open_reader(self, artifact_id: str) -> "BinaryIO":
+        """See Optuna's `ArtifactStore`; what is no plain file is not there.
+
+        Raises:
+            ArtifactNotFound: If there is no such file.
+        """
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
+        if not self._is_plain(artifact_id):
+            raise ArtifactNotFound("not found")
+        return self._store.open_reader(artifact_id)
+
+    def write(self, artifact_id: str, content_body: "BinaryIO") -> None:
+        """See Optuna's `ArtifactStore`.
+
+        Raises:
+            StorageError: If the place is taken by a link or anything else that is no file.
+        """
+        place = self._folder / artifact_id
+        is_free = _IDENTIFIER.fullmatch(artifact_id) and not place.is_symlink()
+        if not is_free or (place.exists() and not place.is_file()):
+            raise StorageError(
+                f"`{place}` is no plain file, and nothing is written to it; remove it, or name "
+                "another folder with `--artifacts`."
+            )
+        self._store.write(artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        """See Optuna's `ArtifactStore`.
+
+        Raises:
+            ArtifactNotFound: If there is no such file.
+        """
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
+        if not self._is_plain(artifact_id):
+            raise ArtifactNotFound("not found")
+        self._store.remove(artifact_id)
+
+    def _is_plain(self, artifact_id: str) -> bool:
+        place = self._folder / artifact_id
+        is_ours = _IDENTIFIER.fullmatch(artifact_id) is not None
+        return is_ours and not place.is_symlink() and place.is_file()
 
 
 class Artifacts:
@@ -176,8 +229,6 @@ class Artifacts:
 def _open_store(place: Path | str) -> Store:
     if isinstance(place, str) and place.startswith(SCHEME):
         return S3Store(place)
-    from optuna.artifacts import FileSystemArtifactStore
-
     folder = Path(place)
     try:
         folder.mkdir(exist_ok=True)
@@ -186,7 +237,7 @@ def _open_store(place: Path | str) -> Store:
         raise UsageError(
             f"`--artifacts` {folder} cannot be used as a folder: {reason}."
         ) from error
-    return FileSystemArtifactStore(folder)
+    return FolderStore(folder)
 
 
 def _identifier(attributes: Mapping[str, object], name: str) -> str | None:
@@ -194,7 +245,10 @@ def _identifier(attributes: Mapping[str, object], name: str) -> str | None:
     for key, value in attributes.items():
         if not key.startswith(_PREFIX) or not isinstance(value, str):
             continue
-        meta = json.loads(value)
+        try:
+            meta = json.loads(value)
+        except (ValueError, RecursionError):  # not what Optuna writes
+            continue
         # optuna-dashboard leaves `null` where somebody deleted an artifact.
         if isinstance(meta, dict) and meta.get("filename") == name:
             identifier = str(meta.get("artifact_id"))

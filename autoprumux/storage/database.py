@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoprumux.errors import StorageError
+from autoprumux.masking import mask_addresses
 from autoprumux.storage.faults import is_locked, storage_errors
-from autoprumux.storage.migrations import is_current, migrate, outdated_version, stored_version
+from autoprumux.storage.migrations import (
+    is_current,
+    migrate,
+    outdated_version,
+    require_tables,
+    stored_version,
+)
 from autoprumux.storage.patience import Patience
 
 if TYPE_CHECKING:
@@ -172,7 +178,7 @@ def _parse(url: str) -> URL:
     except (ArgumentError, ValueError) as error:
         raise StorageError(
             f"`--storage` must look like `sqlite:///FILE` or `postgresql://USER@HOST/NAME`, "
-            f"got {_mask_text(url)!r}."
+            f"got {mask_addresses(url)!r}."
         ) from error
     backend = parsed.get_backend_name()
     if backend == "postgresql":
@@ -181,12 +187,12 @@ def _parse(url: str) -> URL:
     if parsed.drivername != "sqlite":
         raise StorageError(
             f"`--storage` must be an SQLite file (`sqlite:///FILE`) or a PostgreSQL database "
-            f"(`postgresql://USER@HOST/NAME`), got {_mask_text(url)!r}."
+            f"(`postgresql://USER@HOST/NAME`), got {mask_addresses(url)!r}."
         )
     if not parsed.database or parsed.database == ":memory:" or parsed.query or parsed.host:
         raise StorageError(
             "`--storage` needs the path of a file and nothing else after `sqlite:///`, "
-            f"got {_mask_text(url)!r}."
+            f"got {mask_addresses(url)!r}."
         )
     return parsed
 
@@ -209,6 +215,8 @@ def _require_usable_file(file: Path | None, place: str, *, must_exist: bool) -> 
         return
     if file.is_dir():
         raise StorageError(f"{place} is a folder; `--storage` needs the path of a file.")
+    if file.exists() and not file.is_file():
+        raise StorageError(f"{place} is a pipe or a device; `--storage` needs a file.")
     if must_exist and not file.exists():
         raise StorageError(
             f"There is no database at {place}. Run `autoprumux search` first, or name another "
@@ -221,11 +229,6 @@ def _require_usable_file(file: Path | None, place: str, *, must_exist: bool) -> 
 def _masked(url: URL) -> str:
     hidden = {key: "***" for key in url.query if key in _SECRET_OPTIONS}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-def _mask_text(url: str) -> str:
-    """Mask the password of a URL that may not be parsable."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 def _secrets(url: URL) -> tuple[str, ...]:
@@ -259,6 +262,7 @@ def _make_engine(url: URL) -> Engine:
 def _on_sqlite_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # else the driver opens transactions late, and DDL escapes
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
@@ -270,6 +274,7 @@ def _on_sqlite_begin(connection: Connection) -> None:
 def _prepare(database: Database, *, must_exist: bool) -> None:
     """Check the version, switch SQLite to its write-ahead log, migrate."""
     with database.read() as connection:
+        require_tables(connection, database.place)
         is_ready = is_current(connection, database.place)
         is_foreign = stored_version(connection) is None
     if is_ready:

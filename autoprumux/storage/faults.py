@@ -47,14 +47,29 @@ def is_locked(error: SQLAlchemyError) -> bool:
     return _sqlite_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
+def driver_sentence(error: Exception, place: str) -> str:
+    """Yield what to say of an error of SQLite's driver."""
+    return _known(str(getattr(error, "sqlite_errorname", "")), place) or _unknown(error, place)
+
+
 def _sentence(error: SQLAlchemyError, place: str) -> str:
-    name = _sqlite_name(error)
+    known = _known(_sqlite_name(error), place)
+    if known is not None:
+        return known
+    if getattr(getattr(error, "orig", None), "sqlstate", None) in _FULL_STATES:
+        return _SENTENCES["SQLITE_FULL"].format(place=place)
+    is_driver = isinstance(error, DBAPIError) and error.orig is not None
+    return _unknown(error.orig if is_driver else error, place)  # type: ignore[attr-defined]
+
+
+def _known(name: str, place: str) -> str | None:
     for prefix, sentence in _SENTENCES.items():
         if name.startswith(prefix):
             return sentence.format(place=place)
-    if getattr(getattr(error, "orig", None), "sqlstate", None) in _FULL_STATES:
-        return _SENTENCES["SQLITE_FULL"].format(place=place)
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return None
+
+
+def _unknown(cause: BaseException, place: str) -> str:
     first_line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
     return f"{place} could not be used: {first_line.rstrip('.')}."
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, insert, inspect, select
+from sqlalchemy import Connection, delete, insert, inspect, select, text
 
-from autoprumux.errors import NewerSchemaError
+from autoprumux.errors import NewerSchemaError, StorageError
 from autoprumux.storage.add_choices import add_choices
 from autoprumux.storage.add_hyperparameters import add_hyperparameters
 from autoprumux.storage.add_profiles import add_profiles
@@ -66,6 +66,26 @@ def is_current(connection: Connection, place: str) -> bool:
         return False
     stored_hash = connection.execute(select(SCHEMA_VERSION_TABLE.c.views_hash)).scalar()
     return stored_hash == views_hash() and has_views(connection)
+
+
+def require_tables(connection: Connection, place: str) -> None:
+    """Refuse a database in which a view or a virtual table has the name of a table of ours.
+
+    Such a one can yield rows without end.
+
+    Raises:
+        StorageError: With its name.
+    """
+    found = set(inspect(connection).get_view_names())
+    if connection.dialect.name == "sqlite":
+        query = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'"
+        found |= set(connection.execute(text(query)).scalars())
+    for name in METADATA.tables:
+        if name in found:
+            raise StorageError(
+                f"{place} holds `{name}`, which autoprumux did not make. Restore a copy, or give "
+                "another database with `--storage`."
+            )
 
 
 def outdated_version(connection: Connection) -> int | None:

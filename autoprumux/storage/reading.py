@@ -3,12 +3,10 @@
 Nothing here needs SQLAlchemy, so that a query which reads an SQLite file need not load it.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoprumux.errors import UnknownStudyError
@@ -31,6 +29,19 @@ from autoprumux.records import (
     TrialRecord,
     TrialState,
 )
+from autoprumux.storage.checks import (
+    bytes_of,
+    check_config,
+    checked_columns,
+    damaged,
+    numbers_of,
+    object_of,
+    sizes_of,
+    stored_candidate,
+    stored_measurement,
+    stored_throughput,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -46,6 +57,16 @@ _DETAILS = frozenset(
 """Tables that no answer needs."""
 
 _Record = TypeVar("_Record", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """The columns of `prumux_studies` that are read before its record is made."""
+
+    study_id: int
+    name: str
+    task: str
+    updated_at: str
 
 
 class Rows(Protocol):
@@ -88,21 +109,21 @@ def find_study(rows: Rows, place: str, name: str | None, task: str | None) -> St
 
 def study_rows(rows: Rows) -> list[StoredRow]:
     """Yield all studies, the one searched last first."""
-    stored = sorted(rows("prumux_studies"), key=lambda row: int(row["study_id"]), reverse=True)
+    found = rows("prumux_studies")
+    for row in found:
+        checked_columns(StudyRow, row)
+    stored = sorted(found, key=lambda row: int(row["study_id"]), reverse=True)
     return sorted(stored, key=lambda row: str(row["updated_at"]), reverse=True)
 
 
 def study_of(rows: Rows, row: StoredRow, trials: tuple[TrialRecord, ...]) -> StudyRecord:
     """Yield the record of a study's row."""
     budgets = rows("prumux_budgets", study_id=row["study_id"])
-    return StudyRecord(
-        name=row["name"],
-        task=row["task"],
-        config=json.loads(row["config_json"]),
-        config_hash=row["config_hash"],
-        data_fingerprint=row["data_fingerprint"],
-        seed=row["seed"],
-        budgets=tuple(budget["budget"] for budget in budgets),
+    return _pick(
+        StudyRecord,
+        row,
+        config=check_config(row["config_json"]),
+        budgets=numbers_of([budget["budget"] for budget in budgets], "prumux_budgets", "budget"),
         trials=trials,
     )
 
@@ -150,11 +171,15 @@ def read_measurements(
     phases = _by_trial(rows("prumux_phases", **key))
     history = _by_trial(rows("prumux_phase_history", **key))
     environments = _by_trial(rows("prumux_environments", **key))
+    measured = _by_trial(rows("prumux_measurements", **key))
+    for trial in measured:
+        if not throughputs[trial]:
+            raise damaged(f"trial {trial} has a measurement and no throughput")
     return {
         trial: _measurement(
             found[0], throughputs[trial][0], phases[trial], history[trial], environments[trial]
         )
-        for trial, found in _by_trial(rows("prumux_measurements", **key)).items()
+        for trial, found in measured.items()
     }
 
 
@@ -195,8 +220,10 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
         _pick(
             Calibration,
             row,
-            encoder=EncoderFacts(**json.loads(row["encoder_json"])),
-            coefficients=tuple(json.loads(row["coefficients_json"])),
+            encoder=_pick(EncoderFacts, object_of(row["encoder_json"], "encoder_json")),
+            coefficients=numbers_of(
+                row["coefficients_json"], "prumux_calibrations", "coefficients_json"
+            ),
             timings=tuple(
                 _pick(ShapeTiming, timing, shape=_pick(EncoderShape, timing, **_sizes(timing)))
                 for timing in rows(
@@ -210,8 +237,8 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
 
 def candidate_of_row(row: StoredRow) -> Candidate:
     """Yield the candidate of a row that names one."""
-    values = json.loads(row["hyperparameters"])
-    return Candidate(row["num_instances"], row["sparsity"], tuple(values.items()))
+    cell = stored_candidate(row["num_instances"], row["sparsity"])
+    return replace(cell, hyperparameters=values_of(row["hyperparameters"], "hyperparameters"))
 
 
 def _without(rows: Rows, tables: AbstractSet[str]) -> Rows:
@@ -229,9 +256,12 @@ def _trial(
     measurement: Measurement | None,
     failure: Failure | None,
 ) -> TrialRecord:
+    number = start["number"]
+    if type(number) is not int or number < 0:
+        raise damaged(f"a trial has the number {f'{number!r:.80}'}")
     state: TrialState = "complete" if measurement else "failed" if failure else "running"
     return TrialRecord(
-        number=start["number"],
+        number=number,
         candidate=candidate_of_row(start),
         state=state,
         choice=choice,
@@ -257,10 +287,10 @@ def _measurement(
     points: defaultdict[int, list[HistoryPoint]] = defaultdict(list)
     for point in history:
         points[point["phase_position"]].append(_pick(HistoryPoint, point))
-    return _pick(
+    measurement = _pick(
         Measurement,
         row,
-        correctness=bytes(row["correctness"]),
+        correctness=bytes_of(row["correctness"], "correctness"),
         throughput=_throughput(throughput),
         structure=_pick(Structure, row, **_sizes(row)),
         phases=tuple(
@@ -272,12 +302,13 @@ def _measurement(
             )
             for phase in phases
         ),
-        environment={entry["name"]: entry["value"] for entry in environment},
+        environment={str(entry["name"]): str(entry["value"]) for entry in environment},
     )
+    return stored_measurement(measurement)
 
 
 def _throughput(row: StoredRow) -> Throughput:
-    return _pick(Throughput, row, is_clean=_truth(row["is_clean"]))
+    return stored_throughput(_pick(Throughput, row, is_clean=_truth(row["is_clean"])))
 
 
 def _truth(stored: int | None) -> bool | None:
@@ -286,15 +317,9 @@ def _truth(stored: int | None) -> bool | None:
 
 
 def _sizes(row: StoredRow) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(json.loads(row[name])) for name in ("head_counts", "feedforward_sizes")}
+    return {name: sizes_of(row[name], name) for name in ("head_counts", "feedforward_sizes")}
 
 
 def _pick(kind: type[_Record], row: StoredRow, **given: object) -> _Record:
     """Make a record from the columns named like its fields, and from `given` for the others."""
-    columns = {name: row[name] for name in _names(kind) if name not in given}
-    return kind(**columns, **given)
-
-
-@cache
-def _names(kind: "type[DataclassInstance]") -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+    return kind(**checked_columns(kind, row, without=given.keys()), **given)

@@ -65,9 +65,39 @@ def read_hub(task: Task) -> tuple[Examples, Examples]:
 def _find_folder(directory: Path, task: Task) -> Path:
     if not _matches(directory, _TRAIN_NAMES):
         for name in (task.directory, task.name):
-            if name and (directory / name).is_dir():
-                return directory / name
+            # A task's name may come from a stranger's study file.
+            if (
+                name not in ("", ".", "..")
+                and Path(name).name == name
+                and _is_folder(directory / name)
+            ):
+                return _require_inside(directory / name, directory)
     return directory
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, a null byte
+        return False
+
+
+def _require_inside(path: Path, folder: Path) -> Path:
+    """Yield `path`; refuse a link that leads out of `folder`.
+
+    Raises:
+        DataError: If it leads out, or nowhere.
+    """
+    try:
+        is_inside = path.resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"`{path}` cannot be read: it is a link that leads nowhere.") from error
+    if not is_inside:
+        raise DataError(
+            f"`{path}` is a link that leads out of `{folder}`; put the file itself there, or name "
+            "the directory that holds it."
+        )
+    return path
 
 
 def _matches(directory: Path, names: Sequence[str]) -> list[Path]:
@@ -89,7 +119,7 @@ def _find_file(directory: Path, names: Sequence[str]) -> Path:
             f"`{directory}` has no `{names[0]}` file ({suffixes}); "
             f"it has {_list_names(sorted(path.name for path in directory.iterdir()))}."
         )
-    return found[0]
+    return _require_inside(found[0], directory)
 
 
 def _make_hub_table(split: Any) -> Table:

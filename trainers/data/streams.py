@@ -16,6 +16,8 @@ STDIN = "-"
 """In place of a path."""
 LARGEST_CSV_FIELD = 1 << 24
 """Characters; Python's own limit of 131072 would refuse long documents."""
+LARGEST_LINE = 1 << 26
+"""Bytes; a longer line is no row, and is passed over without being kept."""
 _ROWS_AT_ONCE = 1024  # of a Parquet file
 
 
@@ -70,10 +72,20 @@ class TextStream:
         self._file.close()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines with their line feeds; `num_done` counts their bytes."""
-        for line in self._file:
+        """Yield the lines with their line feeds; `num_done` counts their bytes.
+
+        Of a line that is too long, one byte more than may be is kept, so that it can be told.
+        """
+        while line := self._file.readline(LARGEST_LINE + 1):
             self.num_done += len(line)
+            if len(line) > LARGEST_LINE:
+                self._skip_rest(line)
             yield line
+
+    def _skip_rest(self, line: bytes) -> None:
+        while line and not line.endswith(b"\n"):
+            line = self._file.readline(LARGEST_LINE)
+            self.num_done += len(line)
 
     def places(self, header: Sequence[str]) -> list[int]:
         """Yield where the asked columns stand among all.
@@ -148,6 +160,9 @@ def _read_tsv(stream: TextStream) -> Iterator[TextRow]:
 
     def rows() -> Iterator[TextRow]:
         for number, line in enumerate(lines, start=2):
+            if len(line) > LARGEST_LINE:
+                yield TextRow(number, (), _TOO_LONG)
+                continue
             try:
                 fields = _strip_end(line.decode()).split("\t")
             except UnicodeDecodeError as error:
@@ -166,9 +181,17 @@ def _read_csv(stream: TextStream) -> Iterator[TextRow]:
     first = _read_header(stream, lines)
     csv.field_size_limit(max(csv.field_size_limit(), LARGEST_CSV_FIELD))
 
+    row_bytes = [0]  # of the row that is being read, which quotes may spread over many lines
+
     def decoded() -> Iterator[str]:
         yield first
         for line in lines:  # a bad byte must spoil its own row alone, found again below
+            row_bytes[0] += len(line)
+            if row_bytes[0] > LARGEST_LINE:
+                raise DataError(
+                    f"`{stream.name}` has a row, ending after line {reader.line_num}, that is "
+                    f"{_TOO_LONG}; a quotation mark may be missing."
+                )
             yield line.decode(errors="surrogateescape")
 
     reader = csv.reader(decoded(), strict=True)
@@ -180,7 +203,7 @@ def _read_csv(stream: TextStream) -> Iterator[TextRow]:
 
     def rows() -> Iterator[TextRow]:
         while True:
-            start = reader.line_num + 1
+            start, row_bytes[0] = reader.line_num + 1, 0
             try:
                 fields = next(reader) or [""]
             except StopIteration:
@@ -189,19 +212,27 @@ def _read_csv(stream: TextStream) -> Iterator[TextRow]:
                 end = f", read up to line {reader.line_num}" if reader.line_num > start else ""
                 yield TextRow(start, (), f"not valid CSV: {error}{end}")
                 continue
-            bad = _find_bad_byte("".join(fields))
-            if bad is not None:
-                yield TextRow(start, (), _not_utf8(bad))
-            elif len(fields) == len(header):
-                yield TextRow(start, tuple([fields[place] for place in places]))
-            else:
-                yield TextRow(start, (), _wrong_size(fields, header))
+            yield _csv_row(start, fields, header, places)
 
     return rows()
 
 
+def _csv_row(
+    line: int, fields: Sequence[str], header: Sequence[str], places: Sequence[int]
+) -> TextRow:
+    bad = _find_bad_byte("".join(fields))
+    if bad is not None:
+        return TextRow(line, (), _not_utf8(bad))
+    if len(fields) == len(header):
+        return TextRow(line, tuple([fields[place] for place in places]))
+    return TextRow(line, (), _wrong_size(fields, header))
+
+
 def _read_jsonl(stream: TextStream) -> Iterator[TextRow]:
     for number, line in enumerate(stream.lines(), start=1):
+        if len(line) > LARGEST_LINE:
+            yield TextRow(number, (), _TOO_LONG)
+            continue
         try:
             item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except UnicodeDecodeError as error:
@@ -250,8 +281,13 @@ FORMATS: dict[str, Callable[[TextStream], Iterator[TextRow]]] = {
 """Reader of each format; all but JSONL read the header at once."""
 
 
+_TOO_LONG = f"longer than {LARGEST_LINE >> 20} MiB"
+
+
 def _read_header(stream: TextStream, lines: Iterator[bytes]) -> str:
     line = next(lines, b"")
+    if len(line) > LARGEST_LINE:
+        raise DataError(f"The header of `{stream.name}` is {_TOO_LONG}.")
     if not line.strip():
         raise DataError(f"`{stream.name}` has no header; its first line must name the columns.")
     try:

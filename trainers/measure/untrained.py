@@ -22,7 +22,12 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 40
 
 
 def untrained_model(shape: MuxedBertShape, device: torch.device) -> MuxedBert:
-    """Yield a model with new weights, the same every time; torch's generator stays as it is."""
+    """Yield a model with new weights, the same every time; torch's generator stays as it is.
+
+    Raises:
+        CheckpointError: If the shape, which may come from a stranger's database, cannot be.
+    """
+    shape.check()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return MuxedBert(shape).to(device).eval()

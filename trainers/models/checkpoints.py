@@ -23,6 +23,8 @@ CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", 
 """Names inside a model directory."""
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 """What transformers wants to know beside `tokenizer.json`; nothing here reads it."""
+MAX_JSON_BYTES = 1 << 27
+"""Of a JSON file; tokenizers of 250,000 tokens take a seventh of it."""
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -79,9 +81,31 @@ def load_model(directory: Path) -> MuxedBert:
     Raises:
         CheckpointError: If a file is missing, damaged or does not fit.
     """
-    model = MuxedBert(read_shape(directory))
-    load_weights(model, read_tensors(directory / WEIGHTS_FILE), directory)
+    shape = read_shape(directory)
+    tensors = read_tensors(directory / WEIGHTS_FILE)
+    model = make_model(shape, tensors, directory)
+    load_weights(model, tensors, directory)
     return model.eval()
+
+
+def make_model(shape: MuxedBertShape, tensors: Mapping[str, Tensor], origin: Path) -> MuxedBert:
+    """Make the model of a shape; not if it needs far more memory than its weights take.
+
+    Raises:
+        CheckpointError: If there are fewer weights than the shape has, or it cannot be.
+    """
+    num_stored = sum(tensor.numel() for tensor in tensors.values())
+    if num_stored < shape.num_least_weights:
+        raise CheckpointError(
+            f"The weights in `{origin}` do not fit: its config.json describes "
+            f"{shape.num_least_weights:,} or more, its files hold {num_stored:,}."
+        )
+    try:
+        return MuxedBert(shape)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"The config.json in `{origin}` describes no model: {shorten(error)}"
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -91,9 +115,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: If it is missing or damaged.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"`{path}` cannot be read: it is a pipe or a device.")
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"`{path}` cannot be read as safetensors: {error}.") from error
+    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        # a kind of number or a size that torch does not know
+        reason = first_line(error)
+        raise CheckpointError(f"`{path}` cannot be read as safetensors: {reason}.") from error
 
 
 def load_weights(model: MuxedBert, tensors: Mapping[str, Tensor], origin: Path) -> None:
@@ -143,12 +173,24 @@ def read_json(path: Path) -> dict[str, object]:
         CheckpointError: If the file is missing, damaged or holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_read_file(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"`{path}` cannot be read: {first_line(error)}.") from error
+    except RecursionError:
+        raise CheckpointError(f"`{path}` cannot be read: it is nested too deeply.") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"`{path}` must hold a JSON object, got {type(values).__name__}.")
     return values
+
+
+def _read_file(path: Path) -> str:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(f"`{path}` cannot be read: it is a pipe or a device.")
+    with path.open("rb") as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise CheckpointError(f"`{path}` has more than {MAX_JSON_BYTES >> 20} MiB.")
+    return content.decode()
 
 
 def first_line(error: Exception) -> str:

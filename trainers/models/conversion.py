@@ -23,7 +23,7 @@ from trainers.models.published_weights import (
     published_state,
     published_width,
 )
-from trainers.models.shape import MuxedBertShape
+from trainers.models.shape import MAX_LAYERS, MAX_VOCABULARY, MuxedBertShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -54,6 +54,7 @@ def convert(
     weights = NamedWeights({plain_name(name, layout): t for name, t in tensors.items()})
     shape = _encoder_shape(described, layout, weights, config)
     shape = _with_classifier(shape, described, weights)
+    _check_sizes(shape, tensors, config.source)
     num_instances = published_width(weights, config.source)
     if num_instances > 1:
         shape = replace(
@@ -82,9 +83,27 @@ def convert(
     return model.eval()
 
 
+def _check_sizes(shape: MuxedBertShape, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse a config of far more weights than there are, before zeros take their place."""
+    shape.check()
+    num_tables = shape.hidden_size * (shape.vocab_size + shape.max_positions)
+    num_least = num_tables + shape.num_encoder_parameters
+    num_stored = sum(tensor.numel() for tensor in tensors.values())
+    if num_least > 2 * num_stored + _SLACK:
+        raise CheckpointError(
+            f"The weights in `{origin}` do not fit its config, which describes {num_least:,} of "
+            f"them; its files hold {num_stored:,}."
+        )
+
+
+_SLACK = 10_000_000
+"""Weights that may be missing before a message about sizes says more than one about names."""
+
+
 def _encoder_shape(
     described: "PreTrainedConfig", layout: Layout, weights: NamedWeights, config: ModelConfig
 ) -> MuxedBertShape:
+    _check_config(described, layout, config.source)
     _check_kind(described, config.source)
     dense, num_heads = described.hidden_size, described.num_attention_heads
     num_units = _attribute(described, "intermediate_size", "hidden_dim")
@@ -109,6 +128,24 @@ def _encoder_shape(
         dropout=_attribute(described, "hidden_dropout_prob", "dropout"),
         layer_norm_eps=getattr(described, "layer_norm_eps", 1e-12),
     )
+
+
+def _check_config(described: "PreTrainedConfig", layout: Layout, origin: str) -> None:
+    """Refuse sizes that are none; what is computed from them comes later."""
+    names = ["vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers"]
+    for name in [*names, "max_position_embeddings"]:
+        value = getattr(described, name, None)
+        most = MAX_LAYERS if name == "num_hidden_layers" else MAX_VOCABULARY
+        if type(value) is not int or not 1 <= value <= most:
+            raise CheckpointError(
+                f"`{name}` in the config of `{origin}` must be a whole number in 1 to {most}, got "
+                f"{f'{value!r:.80}'}."
+            )
+    pad = described.pad_token_id
+    if layout.skips_positions and not (pad is None or (type(pad) is int and pad >= 0)):
+        raise CheckpointError(
+            f"`pad_token_id` in the config of `{origin}` must be 0 or more, got {f'{pad!r:.80}'}."
+        )
 
 
 def _check_kind(described: "PreTrainedConfig", origin: str) -> None:

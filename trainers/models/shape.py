@@ -1,10 +1,18 @@
 """Shape of a multiplexed encoder: everything needed to build its modules, dense or compacted."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trainers.config import DemultiplexerName, DemuxNorm, MultiplexerName
 from trainers.errors import CheckpointError
+
+MAX_LAYERS, MAX_SIZE, MAX_WIDTH = 512, 1 << 17, 1000
+"""Layers; hidden, head and feed-forward sizes and positions; instances. Beyond every encoder."""
+MAX_VOCABULARY, MAX_CLASSES = 1 << 22, 1 << 16
+MAX_WEIGHTS = 4_000_000_000
+"""The largest encoders of the families that are known have a tenth of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,56 @@ class MuxedBertShape:
         """Achieved sparsity: 1 - remaining / prunable encoder weights."""
         return 1 - self.num_encoder_parameters / self.num_prunable_parameters
 
+    @property
+    def num_least_weights(self) -> int:
+        """A lower bound of the weights of the whole model, close to their number."""
+        tables = self.vocab_size + self.max_positions + self.num_token_types
+        heads = self.dense_hidden_size * (self.hidden_size + self.num_classes)
+        layers = self.num_demux_layers if self.num_instances > 1 else 0
+        demux = max(0, layers - 2) * self.dense_hidden_size**2
+        return self.hidden_size * tables + self.num_encoder_parameters + heads + demux
+
+    def check(self) -> None:
+        """Refuse what no encoder is, as a `config.json` may come from a stranger.
+
+        Raises:
+            CheckpointError: With the first value that cannot be.
+        """
+        for name, is_valid, rule in self._rules():
+            if not is_valid:
+                raise CheckpointError(
+                    f"`{name}` in the model's config.json must be {rule}, got "
+                    f"{f'{getattr(self, name)!r:.80}'}."
+                )
+        if self.num_least_weights > MAX_WEIGHTS:
+            raise CheckpointError(
+                f"The model's config.json describes {self.num_least_weights:,} weights; at most "
+                f"{MAX_WEIGHTS:,} can be loaded."
+            )
+
+    def _rules(self) -> Iterator[tuple[str, bool, str]]:
+        for name, most in _LARGEST.items():
+            least = 0 if name == "num_token_types" else 1
+            value = getattr(self, name)
+            is_valid = type(value) is int and least <= value <= most
+            yield name, is_valid, f"a whole number in {least} to {most}"
+        for name in ("head_counts", "feedforward_sizes"):
+            sizes = getattr(self, name)
+            is_list = isinstance(sizes, tuple) and len(sizes) <= MAX_LAYERS
+            is_valid = is_list and all(type(n) is int and 0 <= n <= MAX_SIZE for n in sizes)
+            yield name, is_valid, f"at most {MAX_LAYERS} sizes in 0 to {MAX_SIZE}"
+        is_even = len(self.head_counts) == len(self.feedforward_sizes)
+        yield "feedforward_sizes", is_even, "as many as `head_counts`"
+        is_valid = isinstance(self.labels, tuple) and all(isinstance(n, str) for n in self.labels)
+        yield "labels", is_valid, "a list of names"
+        for name, words in _WORDS.items():
+            yield name, getattr(self, name) in words, "one of " + ", ".join(words)
+        for name in ("key_norm", "dropout", "layer_norm_eps"):
+            value = getattr(self, name)
+            is_number = type(value) in (int, float) and math.isfinite(value)
+            is_valid = is_number and 0 <= value <= (1 if name == "dropout" else 1e6)
+            yield name, is_valid, "a number that is 0 or more"
+
     def dense(self, num_instances: int) -> "MuxedBertShape":
         """Yield the uncompacted shape for width `num_instances`."""
         return replace(
@@ -94,12 +152,36 @@ class MuxedBertShape:
         """Build a shape from the values of `to_dict`.
 
         Raises:
-            CheckpointError: If a key is missing or unknown.
+            CheckpointError: If a key is missing or unknown, or a value cannot be.
         """
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         if values.pop("model_type", None) != "muxed_bert":
             raise CheckpointError("This config.json is not of a `muxed_bert` model.")
         try:
-            return cls(**values)
+            shape = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"The model's config.json does not fit: {error}.") from error
+        shape.check()
+        return shape
+
+
+_LARGEST = {
+    "vocab_size": MAX_VOCABULARY,
+    "hidden_size": MAX_SIZE,
+    "dense_hidden_size": MAX_SIZE,
+    "head_size": MAX_SIZE,
+    "dense_num_heads": MAX_SIZE,
+    "dense_feedforward_size": MAX_SIZE,
+    "max_positions": MAX_SIZE,
+    "num_token_types": MAX_SIZE,
+    "num_instances": MAX_WIDTH,
+    "num_classes": MAX_CLASSES,
+    "num_demux_layers": MAX_LAYERS,
+}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "multiplexer": get_args(MultiplexerName),
+    "embed_mode": ("two_pass", "single_pass"),
+    "mask_mode": ("union", "none"),
+    "demultiplexer": get_args(DemultiplexerName),
+    "demux_norm": get_args(DemuxNorm),
+}

@@ -71,15 +71,29 @@ def load_tokenizer(source: str) -> Tokenizer:
         if path.is_file():
             if "model" not in read_json(path):  # the parser's own errors have no class
                 raise CheckpointError(f"`{path}` does not describe a tokenizer.")
-            return Tokenizer.from_file(str(path))
+            return _parse_tokenizer(path)
         from transformers import AutoTokenizer  # loads slowly, and only such sources need it
 
-        backend: Tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
+        backend: Tokenizer = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False
+        ).backend_tokenizer
         return backend
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"No tokenizer of the BERT or RoBERTa family in `{source}`: {first_line(error)}."
         ) from error
+
+
+def _parse_tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()  # a stranger's may pad to any length
+        tokenizer.no_truncation()
+    except Exception as error:  # the parser's own errors have no class
+        raise CheckpointError(
+            f"`{path}` does not describe a tokenizer: {first_line(error)}."
+        ) from error
+    return tokenizer
 
 
 def builtin_directory(num_instances: int) -> Path:
@@ -147,10 +161,13 @@ def _load_foreign(config: ModelConfig) -> MuxedBert:
 
     source, wanted = config.source, [CONFIG_FILE, INDEX_FILE, "model*.safetensors"]
     try:
-        described = AutoConfig.from_pretrained(source)
+        described = AutoConfig.from_pretrained(source, trust_remote_code=False)
         is_here = Path(source).is_dir()
         directory = Path(source if is_here else snapshot_download(source, allow_patterns=wanted))
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except (
+        *(OSError, ValueError, StrictDataclassError),
+        *(TypeError, KeyError, AttributeError, RecursionError),
+    ) as error:
         raise CheckpointError(
             f"No model can be loaded from `{source}`: {first_line(error)}. "
             "Name a model directory or a reachable Hugging Face id."
@@ -167,9 +184,15 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     files_by_name = read_json(directory / INDEX_FILE).get("weight_map")
     if not isinstance(files_by_name, dict):
         raise CheckpointError(f"`{directory / INDEX_FILE}` has no `weight_map`.")
+    names = list(files_by_name.values())
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name:
+            raise CheckpointError(
+                f"`{directory / INDEX_FILE}` must name files beside it, got {f'{name!r:.80}'}."
+            )
     tensors = {}
-    for name in sorted(set(files_by_name.values())):
-        tensors.update(read_tensors(directory / Path(name).name))
+    for name in sorted(set(names)):
+        tensors.update(read_tensors(directory / name))
     return tensors
 
 

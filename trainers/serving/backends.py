@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
 from trainers.models.batch import Batch
-from trainers.models.checkpoints import WEIGHTS_FILE, first_line, load_weights, read_tensors
-from trainers.models.muxed_bert import MuxedBert
+from trainers.models.checkpoints import (
+    WEIGHTS_FILE,
+    first_line,
+    load_weights,
+    make_model,
+    read_tensors,
+)
 from trainers.serving.directories import ModelDirectory
 from trainers.stages import resolve_device
 
@@ -69,8 +74,9 @@ class TorchBackend:
     def __init__(self, model: ModelDirectory, device: str) -> None:
         self._device = resolve_device(device)
         self.device = self._device.type
-        muxed = MuxedBert(model.shape)
-        load_weights(muxed, read_tensors(model.path / WEIGHTS_FILE), model.path)
+        tensors = read_tensors(model.path / WEIGHTS_FILE)
+        muxed = make_model(model.shape, tensors, model.path)
+        load_weights(muxed, tensors, model.path)
         self.model = muxed.eval().to(self._device)
         self.model.fold(model.max_length)
 
@@ -142,7 +148,10 @@ def _open_session(path: Path, device: str) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()  # onnxruntime takes all cores otherwise
     cpu = "CPUExecutionProvider"
     providers = ["CUDAExecutionProvider", cpu] if device == "cuda" else [cpu]
-    damaged = (states.Fail, states.InvalidProtobuf, states.InvalidGraph, states.InvalidArgument)
+    found_classes = vars(states).values()
+    damaged = tuple(
+        kind for kind in found_classes if isinstance(kind, type) and issubclass(kind, Exception)
+    )
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except damaged as error:

@@ -94,9 +94,10 @@ class Predictor:
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"`batch_size` must be at least 1, got {batch_size}.")
         tokenizer = load_tokenizer(str(directory))
-        if tokenizer.get_vocab_size() > self.model.shape.vocab_size:
+        num_tokens = max(tokenizer.get_vocab().values(), default=-1) + 1  # ids may have gaps
+        if num_tokens > self.model.shape.vocab_size:
             raise CheckpointError(
-                f"The tokenizer in `{directory}` has {tokenizer.get_vocab_size()} tokens, but the "
+                f"The tokenizer in `{directory}` has {num_tokens} tokens, but the "
                 f"model knows {self.model.shape.vocab_size}."
             )
         self.encode: TextEncoder = make_encoder(tokenizer, self.max_length, self.num_texts or 2)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -61,7 +62,9 @@ def study_file(study: StudyRecord) -> str:
     points = ",".join(f"{round(100 * budget, 4):g}" for budget in budgets)
     entries = {"name": study.name, "task": task, "search.budget": points}
     entries |= dict(flatten(search, "search.")) | dict(flatten(trainer, "trainer."))
-    lines = [f"{key} = {_toml(value)}" for key, value in entries.items() if value is not None]
+    lines = [
+        f"{_toml_key(key)} = {_toml(value)}" for key, value in entries.items() if value is not None
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -118,8 +121,18 @@ def _ranges(numbers: list[int]) -> str:
 def _toml(value: object) -> str:
     """Yield a value in TOML, which shares with JSON all but tables."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        inner = ", ".join(f"{_toml_word(key)} = {_toml(item)}" for key, item in value.items())
         return f"{{{inner}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _toml_key(key: str) -> str:
+    """Yield a dotted key; its parts may be any text in a stranger's database."""
+    return ".".join(map(_toml_word, key.split(".")))
+
+
+def _toml_word(word: object) -> str:
+    text = str(word)
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _toml(text)

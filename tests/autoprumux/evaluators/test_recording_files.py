@@ -62,6 +62,7 @@ def test_a_new_trial_is_a_new_line(recording, tmp_path):
 
 
 finite = st.floats(0.0, 1e6, allow_subnormal=False)
+positive = st.floats(1e-6, 1e6)
 counts = st.integers(0, 10**9)
 words = st.text(st.characters(codec="utf-8", exclude_characters=" :\r\n\0"), min_size=1)
 phases = st.builds(
@@ -81,12 +82,14 @@ measurements = st.builds(
     correctness=st.just(b""),
     throughput=st.builds(
         Throughput,
-        **dict.fromkeys((f.name for f in fields(Throughput) if f.type is float), finite),
+        **dict.fromkeys((f.name for f in fields(Throughput) if f.type is float), positive),
+        **dict.fromkeys((f.name for f in fields(Throughput) if f.type is int), counts),
         **dict.fromkeys(("dtype", "device"), words),
     ),
     sparsity=st.floats(0.0, 1.0),
     structure=st.builds(
         Structure,
+        **dict.fromkeys((f.name for f in fields(Structure) if f.type is int), counts),
         head_counts=st.lists(counts).map(tuple),
         feedforward_sizes=st.lists(counts).map(tuple),
     ),

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from platformdirs import user_cache_path
 
 from autoprumux.exporting.choice import Choice, choose_by_number
 from autoprumux.records import StudyRecord
@@ -10,13 +11,14 @@ from trainers.results import ExportResult, OnnxResult
 
 
 @pytest.fixture
-def study(demo_study, tmp_path) -> StudyRecord:
-    """The demo study, with a file in the place of every checkpoint."""
+def study(demo_study, tmp_path, monkeypatch) -> StudyRecord:
+    """The demo study, with a file in the place of every checkpoint, in the cache directory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def with_checkpoint(trial):
         if trial.measurement is None:
             return trial
-        checkpoint = tmp_path / "cache" / f"trial-{trial.number}"
+        checkpoint = user_cache_path("autoprumux") / f"trial-{trial.number}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "config.json").write_text("{}", encoding="utf-8")
         return replace(trial, measurement=replace(trial.measurement, checkpoint=str(checkpoint)))

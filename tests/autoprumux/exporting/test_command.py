@@ -126,3 +126,21 @@ def test_a_stored_recipe_that_is_not_understood_is_a_sentence(stored):
         r"`qnli-embedded`: `trainer\.finetune\.nux_updates` is unknown; .* Use the version .*",
         1,
     )
+
+
+def test_a_checkpoint_outside_of_all_known_folders_is_refused(stored, tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "model"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "config.json").write_text("{}", encoding="utf-8")
+    trials = tuple(
+        replace(trial, measurement=replace(trial.measurement, checkpoint=str(elsewhere)))
+        if trial.number == 4
+        else trial
+        for trial in stored[0].trials
+    )
+    stored[0] = replace(stored[0], trials=trials)
+
+    result = run("--out", "model", "--trial", "4")
+
+    message = r"The checkpoint of trial 4 .* is in no known folder; .* with `--cache-dir`\."
+    assert_refused(result, message, 1)

@@ -30,6 +30,8 @@ Store = Callable[[Repository, StudyRecord], None]
 MakeMeasurement = Callable[..., Measurement]
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
+shares = st.floats(0, 1)
+positive = st.floats(1e-15, 1e15)
 counts = st.integers(min_value=0, max_value=2**31 - 1)
 large_counts = st.integers(min_value=0, max_value=2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -45,18 +47,18 @@ phases = st.builds(
 )
 measurements = st.builds(
     Measurement,
-    accuracy=floats,
-    accuracy_std=floats,
+    accuracy=shares,
+    accuracy_std=positive,
     num_examples=counts,
     num_compositions=counts,
     correctness=st.binary(max_size=300),
     throughput=st.builds(
         Throughput,
-        throughput=floats,
+        throughput=positive,
         throughput_q1=floats,
         throughput_q3=floats,
-        baseline_throughput=floats,
-        speedup=floats,
+        baseline_throughput=positive,
+        speedup=positive,
         speedup_q1=floats,
         speedup_q3=floats,
         num_repeats=counts,
@@ -66,7 +68,7 @@ measurements = st.builds(
         device=texts,
         num_threads=counts,
     ),
-    sparsity=floats,
+    sparsity=shares,
     structure=st.builds(
         Structure,
         hidden_size=counts,

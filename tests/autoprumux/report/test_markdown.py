@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprumux.dashboard.markdown import code_block, escape, table
+from autoprumux.report.markdown import code_block, escape, table
 
 
 @pytest.mark.parametrize(

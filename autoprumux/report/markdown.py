@@ -15,12 +15,31 @@ _ADDRESS = re.compile(r"(?<=www)(?=\.)|(?<=http)(?=s?:)|(?=@)", re.IGNORECASE)
 _JOINER = "\u2060"
 """Takes no room and parts no line."""
 
+_WORDS = re.compile(r"[\w.,:=()+-][\w .,:=()+-]*")
+"""Words that mean nothing in Markdown as they are."""
+
 
 def escape(text: object) -> str:
     """Yield `text` as one line that Markdown shows as it is."""
     printable = "".join(mark if mark.isprintable() else " " for mark in str(text))
     line = _ADDRESS.sub(_JOINER, " ".join(printable.split()))
     return line.translate(_MARKUP)
+
+
+def code(text: str) -> str:
+    """Yield a name as code; one that could end the code is escaped instead."""
+    is_safe = text.isprintable() and "`" not in text and text.strip() == text != ""
+    return f"`{text}`" if is_safe else escape(text)
+
+
+def plain(text: str) -> str:
+    """Yield words as they are if they mean nothing in Markdown, and escaped otherwise."""
+    return text if _WORDS.fullmatch(text) else escape(text)
+
+
+def one_line(text: str) -> str:
+    """Yield text for the front matter, where a line of dashes would end it."""
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
