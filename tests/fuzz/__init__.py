@@ -1,0 +1,1 @@
+"""Inputs of strangers, made up: see docs/security.md."""
