@@ -42,9 +42,10 @@ def _replace_claims(operations: "Operations") -> None:
         _values(),
         sa.UniqueConstraint("study_id", "num_instances", "sparsity", "hyperparameters"),
     )
-    columns = "study_id, num_instances, sparsity, worker, claimed_at, number"
     operations.execute(
-        f"INSERT INTO prumux_claims_of_schema_5 ({columns}) SELECT {columns} FROM prumux_claims"
+        "INSERT INTO prumux_claims_of_schema_5"
+        " (study_id, num_instances, sparsity, worker, claimed_at, number)"
+        " SELECT study_id, num_instances, sparsity, worker, claimed_at, number FROM prumux_claims"
     )
     operations.drop_table("prumux_claims")
     operations.rename_table("prumux_claims_of_schema_5", "prumux_claims")

@@ -30,7 +30,10 @@ class Place:
     num_sparsities: int
     num_killed: int
 
-    def run_race(self, **settings: Any) -> list[int]:
+    NO_FILES = "logs and histories of trials are not kept: beside a database server"
+
+
+def run_race(self, **settings: Any) -> list[int]:
         """Run workers to the end; yield their exit codes."""
         return run_race(self.url, self.num_workers, num_sparsities=self.num_sparsities, **settings)
 
@@ -63,7 +66,8 @@ def run_race(url: str, num_workers: int, **settings: Any) -> list[int]:
     done = subprocess.run(
         [*command, json.dumps(settings)], capture_output=True, text=True, timeout=3600
     )
-    assert done.stderr == ""
+    told = [line for line in done.stderr.splitlines() if not line.startswith(NO_FILES)]
+    assert told == []
     codes: list[int] = json.loads(done.stdout)
     return codes
 

@@ -94,5 +94,5 @@ def test_a_mistake_of_ours_does_not_tell_it_either():
 def test_the_commands_of_reports_and_notes_have_the_masked_address(demo_study):
     masked = mask_addresses(URL)
 
-    for text in (*commands(demo_study, masked), study_note(demo_study, (0.02,), masked)):
+    for text in (*commands(demo_study, masked, 0.02), study_note(demo_study, (0.02,), masked)):
         assert SECRET not in text
