@@ -21,6 +21,9 @@ from autoprumux.storage.database import open_database
 from autoprumux.storage.repository import Repository
 
 
+NO_FILES = "logs and histories of trials are not kept: beside a database server"
+
+
 @dataclass(frozen=True)
 class Place:
     """An empty database and how many work on it."""
@@ -30,10 +33,7 @@ class Place:
     num_sparsities: int
     num_killed: int
 
-    NO_FILES = "logs and histories of trials are not kept: beside a database server"
-
-
-def run_race(self, **settings: Any) -> list[int]:
+    def run_race(self, **settings: Any) -> list[int]:
         """Run workers to the end; yield their exit codes."""
         return run_race(self.url, self.num_workers, num_sparsities=self.num_sparsities, **settings)
 
