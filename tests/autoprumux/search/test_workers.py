@@ -20,7 +20,6 @@ from autoprumux.records import Candidate, StudyRecord
 from autoprumux.storage.database import open_database
 from autoprumux.storage.repository import Repository
 
-
 NO_FILES = "logs and histories of trials are not kept: beside a database server"
 
 
