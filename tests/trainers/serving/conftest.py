@@ -31,11 +31,11 @@ LABELS = ("no", "perhaps", "yes")
 def make_directory(tokenizer, tmp_path_factory) -> Callable[..., Path]:
     """Write a random model of three classes; `described` joins its `config.json`."""
 
-    def build(num_instances: int = 1, *, described=None, **changes) -> Path:
+    def build(num_instances: int = 1, *, described=None, seed=0, **changes) -> Path:
         size = tokenizer.get_vocab_size()
         changes = {"labels": LABELS, **changes}
         shape = replace(SHAPE, vocab_size=size, num_instances=num_instances, **changes)
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = MuxedBert(shape)
         with torch.no_grad():
             for name, parameter in model.named_parameters():

@@ -52,17 +52,21 @@ def small_windows(monkeypatch):
 def test_without_multiplexing_probabilities_are_those_of_the_model(
     make_directory, tokenizer, num_texts, small_windows
 ):
-    directory, texts = make_directory(), make_texts(40, num_texts=num_texts)
+    texts = make_texts(40, num_texts=num_texts)
+    for seed in range(20):  # of some models all rows have one class, which would hide mistakes
+        directory = make_directory(seed=seed)
+        logits = predict_logits(
+            load_model(directory), encode(tokenizer, texts, 14), torch.device("cpu")
+        )
+        best = logits.argmax(axis=1)
+        if len(set(best)) > 1:
+            break
+    assert len(set(best)) > 1
 
     found = list(Predictor(directory, max_length=14).stream(texts))
 
-    logits = predict_logits(
-        load_model(directory), encode(tokenizer, texts, 14), torch.device("cpu")
-    )
     expected = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     np.testing.assert_allclose([p.probabilities for p in found], expected, atol=1e-5)
-    best = expected.argmax(axis=1)
-    assert len(set(best)) > 1
     assert [p.label for p in found] == [("no", "perhaps", "yes")[index] for index in best]
     np.testing.assert_allclose([p.probability for p in found], expected.max(axis=1), atol=1e-5)
 
