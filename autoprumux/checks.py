@@ -13,13 +13,21 @@ def check_candidate(num_instances: object, sparsity: object) -> Candidate:
     Raises:
         ValueError: If they are outside their ranges.
     """
-    if type(num_instances) is not int or not 1 <= num_instances <= MAX_WIDTH:
+    if (
+        not isinstance(num_instances, int)
+        or isinstance(num_instances, bool)
+        or not 1 <= num_instances <= MAX_WIDTH
+    ):
         raise ValueError(
             f"`num_instances` must be in 1 to {MAX_WIDTH}, got {f'{num_instances!r:.80}'}"
         )
-    if type(sparsity) not in (int, float) or not 0 <= sparsity < 1:  # type: ignore[operator]
+    if (
+        not isinstance(sparsity, int | float)
+        or isinstance(sparsity, bool)
+        or not 0 <= sparsity < 1
+    ):
         raise ValueError(f"`sparsity` must be in [0, 1), got {f'{sparsity!r:.80}'}")
-    return Candidate(num_instances, sparsity)  # type: ignore[arg-type]
+    return Candidate(num_instances, sparsity)
 
 
 def check_measurement(measurement: Measurement) -> Measurement:

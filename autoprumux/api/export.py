@@ -37,6 +37,19 @@ class ExportOutcome:
     """Bytes by name."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What an export writes, and where it looks for the model."""
+
+    with_onnx: bool = False
+    """True adds `model.onnx`; needs the extra `onnx`."""
+    licence: str | None = None
+    """See `write_export`."""
+    artifacts: Path | str | None = None
+    """See `choose_stored`, as for the next."""
+    cache_dir: Path | None = None
+
+
 def export_task(
     out: Path,
     task: str | None = None,
@@ -45,8 +58,7 @@ def export_task(
     trial: int | None = None,
     study: str | None = None,
     storage: str = DEFAULT_STORAGE,
-    with_onnx: bool = False,
-    licence: str | None = None,
+    options: ExportOptions = ExportOptions(),
 ) -> ExportOutcome:
     """Write a measured model as a Hugging Face directory with its card, checked before it counts.
 
@@ -57,15 +69,22 @@ def export_task(
         trial: Exports this trial instead.
         study: Takes the study of this name.
         storage: Database URL.
-        with_onnx: True adds `model.onnx`; needs the extra `onnx`.
-        licence: See `write_export`.
+        options: What is written, and where the model may be.
 
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
-    require_options(out, with_onnx=with_onnx, licence=licence)
-    choice = choose_stored(task, budget, trial=trial, study=study, storage=storage)
-    return write_export(choice, out, with_onnx=with_onnx, licence=licence)
+    require_options(out, with_onnx=options.with_onnx, licence=options.licence)
+    choice = choose_stored(
+        task,
+        budget,
+        trial=trial,
+        study=study,
+        storage=storage,
+        artifacts=options.artifacts,
+        cache_dir=options.cache_dir,
+    )
+    return write_export(choice, out, with_onnx=options.with_onnx, licence=options.licence)
 
 
 def require_options(out: Path, *, with_onnx: bool, licence: str | None) -> None:

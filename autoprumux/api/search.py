@@ -103,7 +103,7 @@ def _search(
         (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
         config.search.seed,
         config.search.sparsities,
-        **({} if processes is None else {"processes": processes}),
+        processes=processes,
     )
     evaluator.check()
     if stop is not None and stop.is_set():

@@ -80,7 +80,7 @@ def _join(
             (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
             config.search.seed,
             config.search.sparsities,
-            **({} if processes is None else {"processes": processes}),
+            processes=processes,
         )
         with ExitStack() as stack:
             shown = listener or stack.enter_context(ConsoleListener())

@@ -79,8 +79,8 @@ class TrainedEvaluator:
         cache_dir: Folder of the phase cache; candidates of the same width share phases there.
         seed: Seed of the study, for the phases that candidates of a width share.
         sparsities: Those that will be asked for; `check` refuses what the gates cannot reach.
-        processes: Those that train together; the first one's evaluator tells the others', see
-            `autoprumux.evaluators.together`.
+        processes: Those that train together, None if this one is alone; the first one's evaluator
+            tells the others', see `autoprumux.evaluators.together`.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class TrainedEvaluator:
         seed: int,
         sparsities: Iterable[float] = (),
         *,
-        processes: Processes = ALONE,
+        processes: Processes | None = None,
     ) -> None:
         self.trainer = pipeline.Trainer(
-            config, shared_seed=seed, cache_dir=cache_dir, processes=processes
+            config, shared_seed=seed, cache_dir=cache_dir, processes=processes or ALONE
         )
         self.sparsities = tuple(sparsities)
         self._fingerprint: str | None = None
