@@ -46,7 +46,7 @@ def evaluators(monkeypatch):
     """The evaluators that searches made; trainings are replaced by a closed form."""
     made: list[SyntheticEvaluator] = []
 
-    def make(config, cache_dir, seed, sparsities):
+    def make(config, cache_dir, *_, **__):
         made.append(BuiltinEvaluator())
         return made[-1]
 
@@ -61,7 +61,7 @@ def finished_database(tmp_path_factory) -> Path:
     """The database of a finished search of six trials for the budgets 1 and 3."""
     path = tmp_path_factory.mktemp("finished") / "study.db"
     with pytest.MonkeyPatch.context() as patch:
-        fake = SimpleNamespace(TrainedEvaluator=lambda *_: BuiltinEvaluator())
+        fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: BuiltinEvaluator())
         patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
         result = run([*FINISHED[:1], "--storage", f"sqlite:///{path}", *FINISHED[3:]])
     assert result.exit_code == 0, result.stderr
@@ -114,7 +114,7 @@ def assert_refused(result, message: str, exit_code: int) -> None:
 def test_checkpoints_are_found_from_any_folder(folder, monkeypatch):
     asked = []
 
-    def make(config, cache_dir, seed, sparsities):
+    def make(config, cache_dir, *_, **__):
         asked.append(cache_dir)
         return BuiltinEvaluator()
 
@@ -412,7 +412,7 @@ def grid_folder(tmp_path_factory) -> Path:
     options = ["--widths", "1,2,5", "--sparsities", "0,0.6,0.65,0.7,0.8"]  # each trial costs time
     options += ["--max-trials", "15", "--set", "search.stop_chance=0"]
     with pytest.MonkeyPatch.context() as patch:
-        fake = SimpleNamespace(TrainedEvaluator=lambda *_: BuiltinEvaluator())
+        fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: BuiltinEvaluator())
         patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
         searched = run(["search", *storage, "--sampler", "grid", *options])
     recorded = run(["record", *storage, "--study", "qnli-embedded", "--out", str(folder)])

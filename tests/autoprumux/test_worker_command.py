@@ -46,7 +46,7 @@ class ConvertingEvaluator(DeafEvaluator):
 
 kinds = {"reports": ReportingEvaluator, "deaf": DeafEvaluator, "converts": ConvertingEvaluator}
 kind = kinds[sys.argv.pop()]
-fake = types.SimpleNamespace(TrainedEvaluator=lambda *_: kind())
+fake = types.SimpleNamespace(TrainedEvaluator=lambda *_, **__: kind())
 sys.modules["autoprumux.evaluators.trained"] = fake
 from autoprumux.cli.main import main
 main()
@@ -66,7 +66,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Recipes of the evaluators that commands made."""
     recipes: list[Any] = []
 
-    def make(config: Any, *_: object) -> SyntheticEvaluator:
+    def make(config: Any, *_: object, **__: object) -> SyntheticEvaluator:
         recipes.append(config)
         return SyntheticEvaluator()
 

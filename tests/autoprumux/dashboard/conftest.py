@@ -64,7 +64,7 @@ def search(file: Path, *arguments: str) -> Any:
     """Run `autoprumux search`; trainings are replaced by a closed form, and one fails."""
     made = BuiltinEvaluator(failing=frozenset({Candidate(2, 0.9)}))
     with pytest.MonkeyPatch.context() as patch:
-        fake = SimpleNamespace(TrainedEvaluator=lambda *_: made)
+        fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: made)
         patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
         command = ["search", "--storage", f"sqlite:///{file}", *arguments]
         result = CliRunner().invoke(app, command)

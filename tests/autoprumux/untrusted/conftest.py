@@ -40,7 +40,7 @@ def run() -> Callable[..., Ended]:
 
     def run_command(*arguments: object) -> Ended:
         with pytest.MonkeyPatch.context() as patch:
-            fake = SimpleNamespace(TrainedEvaluator=lambda *_: SyntheticEvaluator())
+            fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: SyntheticEvaluator())
             patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
             result = CliRunner().invoke(app, [str(word) for word in arguments])
         is_ended = result.exception is None or isinstance(result.exception, SystemExit)
