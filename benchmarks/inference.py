@@ -13,9 +13,7 @@ over the layers. That is the hardest case for speed: every layer norm is still t
 """
 
 import argparse
-import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch._dynamo
+from common import write_record
 from transformers import BertConfig, BertForSequenceClassification
 
 from trainers.measure.environment import describe_environment
@@ -128,14 +127,12 @@ def main() -> None:
     table = markdown(rows)
     print(table)
     if options.out:
-        record = {
-            "command": sys.argv,
-            "commit": _commit(),
-            "environment": describe_environment(torch.device(options.device)),
+        values = {
             "options": {k: v for k, v in vars(options).items() if k != "out"},
             "rows": [asdict(row) | {"share": row.share} for row in rows],
         }
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        environment = describe_environment(torch.device(options.device))
+        write_record(options.out, environment, values)
 
 
 def _measure(options: argparse.Namespace) -> Iterator[Row]:
@@ -233,12 +230,6 @@ def markdown(rows: list[Row]) -> str:
             f"| {aim} |"
         )
     return "\n".join(lines)
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def _parse() -> argparse.Namespace:

@@ -15,9 +15,6 @@ as a pruned model that a search has left.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import write_record
 from numpy.typing import NDArray
 
 from autoprumux.report.labels import make_writer, open_labels
@@ -67,9 +65,6 @@ def main() -> None:
         seconds, cpu_seconds = _time_interleaved(runs, options.repeats)
     tally.add(batches)
     record = {
-        "command": sys.argv,
-        "commit": _commit(),
-        "environment": describe_environment(torch.device(predictor.device)),
         "num_instances": predictor.model.shape.num_instances,
         "rows": len(texts),
         "backend": options.backend,
@@ -83,7 +78,7 @@ def main() -> None:
     }
     _print_table(record, seconds, cpu_seconds)
     if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, describe_environment(torch.device(predictor.device)), record)
 
 
 def _model(directory: Path, options: argparse.Namespace) -> Path:
@@ -170,12 +165,6 @@ def _print_table(
             f"end to end / model alone, {name} time: {ratio:.2f} "
             f"(quartiles {low:.2f} to {high:.2f})"
         )
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def _parse() -> argparse.Namespace:

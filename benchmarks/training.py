@@ -9,8 +9,6 @@ sequences per second, so a phase with N = 5 may take five times as long for an u
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import write_record
 from inference import SIZES, dense_shape
 from transformers import (
     BertConfig,
@@ -107,15 +106,13 @@ def main() -> None:
     rows = _rows(phases, seconds, options)
     print(markdown(rows))
     if options.out:
-        record = {
-            "command": sys.argv,
-            "commit": _commit(),
-            "environment": describe_environment(torch.device(options.device)),
+        values = {
             "options": {k: v for k, v in vars(options).items() if k != "out"},
             "trainer_sequences_per_s": options.batch_size / float(np.median(seconds[:, 0])),
             "rows": rows,
         }
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        environment = describe_environment(torch.device(options.device))
+        write_record(options.out, environment, values)
 
 
 def _rows(
@@ -244,12 +241,6 @@ def _clock(options: argparse.Namespace) -> Callable[[], float]:
         return read()
 
     return clock
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def _parse() -> argparse.Namespace:
