@@ -30,13 +30,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from trainers.config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.environment import describe_environment
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import Program
 from trainers.phases.precision import Precision

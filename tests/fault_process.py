@@ -39,16 +39,13 @@ from autoprumux.search import presence
 from autoprumux.search.runner import run_study
 from autoprumux.storage import attempts, repository
 from autoprumux.storage.database import open_database
-from trainers.config import (
-    AccuracyConfig,
-    DataConfig,
+from trainers.config import AccuracyConfig, DataConfig, ThroughputConfig, TrainerConfig
+from trainers.phase_config import (
     FinetuneConfig,
     FinetunePrunedConfig,
     PretrainConfig,
     PrimeConfig,
     PruneConfig,
-    ThroughputConfig,
-    TrainerConfig,
 )
 from trainers.serving import export  # noqa: F401
 

@@ -17,16 +17,18 @@ from trainers import stages
 from trainers.config import (
     AccuracyConfig,
     DataConfig,
-    FinetuneConfig,
-    FinetunePrunedConfig,
     ModelConfig,
-    PretrainConfig,
-    PrimeConfig,
-    PruneConfig,
     ThroughputConfig,
     TrainerConfig,
 )
 from trainers.errors import ConfigError
+from trainers.phase_config import (
+    FinetuneConfig,
+    FinetunePrunedConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+)
 from trainers.phases import loop
 from trainers.phases.finetune import FinetuneProgram
 from trainers.pipeline import Trainer

@@ -1,33 +1,23 @@
 """Recipe of one training; plain dataclasses that a study file can spell out. No torch."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from itertools import pairwise
-from math import isclose
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from trainers.errors import ConfigError
+from trainers.phase_config import (
+    FinetuneConfig,
+    FinetunePrunedConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+)
+from trainers.values import require, require_word
 
 BUILTIN = "builtin"
 """Word for the data and the model that ship with the package."""
 
 MAX_DEMUX_LAYERS, MAX_EXAMPLES = 64, 100_000_000
 """Far beyond what is published and what memory holds; a study file may come from a stranger."""
-
-GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
-"""Words of `prune.gates`: what CoFi can remove."""
-LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
-"""Words of `prune.layer_alignment`."""
-SPARSITY_CONVENTIONS = ("weights", "cofi")
-"""Words of `prune.sparsity_convention`."""
-
-
-def _require(is_valid: bool, name: str, value: object, rule: str) -> None:
-    if not is_valid:
-        raise ConfigError(f"`{name}` must be {rule}, got {value!r}.")
-
-
-def _require_word(value: object, name: str, words: Any) -> None:
-    _require(value in get_args(words), name, value, "one of " + ", ".join(get_args(words)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +34,14 @@ class TaskConfig:
     """Labels as they are spelt in the files, in the order of the class ids."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.text_columns) in (1, 2),
             "task.text_columns",
             self.text_columns,
             "one or two names",
         )
-        _require(len(self.labels) >= 2, "task.labels", self.labels, "at least two labels")
-        _require(
+        require(len(self.labels) >= 2, "task.labels", self.labels, "at least two labels")
+        require(
             len(set(self.labels)) == len(self.labels),
             "task.labels",
             self.labels,
@@ -77,16 +67,16 @@ class DataConfig:
     """Seed of the built-in generator and of the choice of the held-out examples."""
 
     def __post_init__(self) -> None:
-        _require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
+        require(self.max_length >= 8, "data.max_length", self.max_length, "at least 8")
         for name in ("num_train", "num_validation"):
             number = getattr(self, name)
-            _require(
+            require(
                 0 <= number <= MAX_EXAMPLES,
                 f"data.{name}",
                 number,
                 "0 (all) or more" if number < 0 else f"at most {MAX_EXAMPLES}",
             )
-        _require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
+        require(self.num_held_out >= 1, "data.num_held_out", self.num_held_out, "at least 1")
 
 
 MultiplexerName = Literal["gaussian_hadamard", "learned_hadamard", "contextual"]
@@ -128,16 +118,16 @@ class ModelConfig:
     or more."""
 
     def __post_init__(self) -> None:
-        _require_word(self.multiplexer, "model.multiplexer", MultiplexerName)
-        _require(self.key_norm >= 0, "model.key_norm", self.key_norm, "0 (automatic) or positive")
-        _require(
+        require_word(self.multiplexer, "model.multiplexer", MultiplexerName)
+        require(self.key_norm >= 0, "model.key_norm", self.key_norm, "0 (automatic) or positive")
+        require(
             1 <= self.num_demux_layers <= MAX_DEMUX_LAYERS,
             "model.num_demux_layers",
             self.num_demux_layers,
             "at least 1" if self.num_demux_layers < 1 else f"at most {MAX_DEMUX_LAYERS}",
         )
-        _require_word(self.demultiplexer, "model.demultiplexer", DemultiplexerName)
-        _require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
+        require_word(self.demultiplexer, "model.demultiplexer", DemultiplexerName)
+        require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
         if self.multiplexer == "contextual" and self.embed_mode == "single_pass":
             raise ConfigError(
                 "`model.multiplexer` = `contextual` mixes what the embedding block yields, so "
@@ -156,229 +146,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseConfig:
-    """What every phase has; schedules count optimiser updates."""
-
-    num_updates: int
-    """Optimiser updates; 0 skips the phase."""
-    batch_size: int = 64
-    """Groups in a batch, so N times as many sequences."""
-    max_sequences: int = 320
-    """Largest number of sequences in a batch; wide groups get fewer groups."""
-    learning_rate: float = 3e-4
-    """Peak learning rate, linear decay to zero."""
-    warmup: float = 0.1
-    """Share of the updates with rising learning rate, in [0, 1)."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of matrices."""
-    bucket_by_length: bool = True
-    """True gives a batch groups of similar length, so that little of it is padding."""
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__.removesuffix("Config").lower()
-        _require(self.num_updates >= 0, f"{name}.num_updates", self.num_updates, "0 or more")
-        _require(self.batch_size >= 1, f"{name}.batch_size", self.batch_size, "at least 1")
-        _require(
-            self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1"
-        )
-        _require(self.learning_rate > 0, f"{name}.learning_rate", self.learning_rate, "positive")
-        _require(0 <= self.warmup < 1, f"{name}.warmup", self.warmup, "in [0, 1)")
-        _require(self.weight_decay >= 0, f"{name}.weight_decay", self.weight_decay, "0 or more")
-
-    def num_groups(self, num_instances: int) -> int:
-        """Yield the groups per batch for width `num_instances`, at least one."""
-        return max(1, min(self.batch_size, self.max_sequences // num_instances))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrimeConfig(PhaseConfig):
-    """Token-retrieval warm-up (PruMUX phase 1); skipped for N = 1."""
-
-    num_updates: int = 600
-    slots_per_token: int = 1
-    """Instances whose token is asked for at each position: 1 as published; 0 for all of them,
-    which needs several times fewer updates and, with a large vocabulary, more time for each."""
-    bag_weight: float = 0.0
-    """Weight of naming all tokens of a sequence from its `[CLS]` state; 0 for none."""
-    num_evaluations: int = 4
-    """Times the retrieval of held-out texts is scored; the best weights are kept."""
-    stop_accuracy: float = 1.0
-    """Share of held-out tokens retrieved rightly, in (0, 1], at which priming ends early."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            self.num_evaluations >= 1, "prime.num_evaluations", self.num_evaluations, "at least 1"
-        )
-        _require(
-            0 < self.stop_accuracy <= 1, "prime.stop_accuracy", self.stop_accuracy, "in (0, 1]"
-        )
-        _require(self.bag_weight >= 0, "prime.bag_weight", self.bag_weight, "0 or more")
-        _require(
-            self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig(PhaseConfig):
-    """Masked-language modelling on multiplexed input (PruMUX phase 2)."""
-
-    num_updates: int = 0
-    mask_probability: float = 0.15
-    """Share of tokens to predict."""
-    detect_weight: float = 0.0
-    """Weight of detecting replaced words in second segments (ELECTRA); 0 for none."""
-    distill_weight: float = 1.0
-    """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
-    bag_weight: float = 0.0
-    """See `PrimeConfig.bag_weight`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            0 < self.mask_probability < 1,
-            "pretrain.mask_probability",
-            self.mask_probability,
-            "in (0, 1)",
-        )
-        for name in ("detect_weight", "distill_weight", "bag_weight"):
-            _require(
-                getattr(self, name) >= 0, f"pretrain.{name}", getattr(self, name), "0 or more"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(PhaseConfig):
-    """Task training (PruMUX phase 3, before pruning)."""
-
-    num_updates: int = 400
-    num_evaluations: int = 4
-    """Times the held-out examples are scored; the best checkpoint is kept."""
-    distill_weight: float = 0.0
-    """Share of the loss, in [0, 1], that matches the logits of the teacher: the fine-tuned N = 1
-    model before pruning (only for N > 1), the unpruned model of the same N after it."""
-    state_distill_weight: float = 0.0
-    """Weight of matching an N = 1 teacher's last hidden states, instance by instance (N > 1)."""
-    freeze_embeddings: bool = False
-    """True keeps the token table fixed: less memory and time, for large vocabularies."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            self.num_evaluations >= 1,
-            "finetune.num_evaluations",
-            self.num_evaluations,
-            "at least 1",
-        )
-        _require(
-            self.state_distill_weight >= 0,
-            "finetune.state_distill_weight",
-            self.state_distill_weight,
-            "0 or more",
-        )
-        _require(
-            0 <= self.distill_weight <= 1,
-            "finetune.distill_weight",
-            self.distill_weight,
-            "in [0, 1]",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneConfig(PhaseConfig):
-    """CoFi pruning to the target sparsity, taught by the fine-tuned model of the same N."""
-
-    num_updates: int = 400
-    gates: tuple[str, ...] = GATE_KINDS
-    """What can be removed: attention `heads`, whole attention layers (`head_layers`), whole
-    feed-forward layers (`feedforward_layers`), feed-forward units (`intermediate`) and `hidden`
-    dimensions. Fewer kinds reach fewer sparsities."""
-    sparsity_convention: Literal["weights", "cofi"] = "weights"
-    """What the target counts: the `weights` of the encoder, or those and the biases of the
-    published formula (`cofi`)."""
-    gate_learning_rate: float = 0.1
-    """Learning rate of the gates; short runs need a high one."""
-    multiplier_learning_rate: float = 1.0
-    """Learning rate of the Lagrangian's multipliers: a larger one reaches the target sooner."""
-    sparsity_warmup: float = 0.5
-    """Share of the updates over which the target rises to the requested sparsity, in (0, 1]."""
-    layer_distill_weight: float = 0.5
-    """Weight of the hidden-state distillation."""
-    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = "ordered"
-    """Which student layer learns from which teacher layer: the same one for all of them (`fixed`);
-    for four evenly spaced teachers the closest (`free`), or the closest that keeps their order
-    (`ordered`); the latter for four other teachers at every update, drawn from all layers
-    (`random`) or one from each quarter (`windowed`)."""
-    logit_distill_weight: float = 0.5
-    """Weight of the prediction distillation."""
-    label_weight: float = 0.0
-    """Weight of the gold-label cross-entropy; 0 as published."""
-    temperature: float = 2.0
-    """Softmax temperature of the prediction distillation."""
-    tolerance: float = 0.05
-    """Largest shortfall of the expected sparsity at the end before pruning counts as failed. The
-    final structure has the requested sparsity in any case; gates that expect far less have not
-    decided which units to give up."""
-    freeze_embeddings: bool = False
-    """See `FinetuneConfig.freeze_embeddings`."""
-    ladder: tuple[float, ...] = ()
-    """Rising sparsities that one pruning climbs, each from the weights and gates of the one below;
-    all candidates of a width share it. Empty: a run of its own for every sparsity."""
-    rung_updates: int = 100
-    """Optimiser updates of every rung above the first, which has `num_updates`; more let the
-    weights follow the gates."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("gate_learning_rate", "multiplier_learning_rate"):
-            _require(getattr(self, name) > 0, f"prune.{name}", getattr(self, name), "positive")
-        _require(
-            len(self.gates) > 0 and set(self.gates) <= set(GATE_KINDS),
-            "prune.gates",
-            self.gates,
-            "one or more of " + ", ".join(GATE_KINDS),
-        )
-        for name, words in (
-            ("sparsity_convention", SPARSITY_CONVENTIONS),
-            ("layer_alignment", LAYER_ALIGNMENTS),
-        ):
-            value = getattr(self, name)
-            _require(value in words, f"prune.{name}", value, "one of " + ", ".join(words))
-        _require(
-            0 < self.sparsity_warmup <= 1,
-            "prune.sparsity_warmup",
-            self.sparsity_warmup,
-            "in (0, 1]",
-        )
-        for name in ("layer_distill_weight", "logit_distill_weight", "label_weight"):
-            _require(getattr(self, name) >= 0, f"prune.{name}", getattr(self, name), "0 or more")
-        _require(self.temperature > 0, "prune.temperature", self.temperature, "positive")
-        _require(0 < self.tolerance < 1, "prune.tolerance", self.tolerance, "in (0, 1)")
-        limits = (0.0, *self.ladder, 1.0)
-        _require(
-            all(low < high for low, high in pairwise(limits)),
-            "prune.ladder",
-            self.ladder,
-            "rising sparsities in (0, 1)",
-        )
-        _require(self.rung_updates >= 1, "prune.rung_updates", self.rung_updates, "at least 1")
-
-    def rungs(self, sparsity: float) -> tuple[float, ...]:
-        """Yield the sparsities that pruning to `sparsity` passes, itself last."""
-        reached = next((r for r in self.ladder if isclose(r, sparsity)), sparsity)
-        return (*(rung for rung in self.ladder if rung < reached), reached)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetunePrunedConfig(FinetuneConfig):
-    """Training of the compacted model with the distillation of the pruning phase."""
-
-    num_updates: int = 200
-    num_evaluations: int = 4
-    distill_weight: float = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
 class AccuracyConfig:
     """How accuracy is measured."""
 
@@ -388,13 +155,13 @@ class AccuracyConfig:
     """Groups in a batch."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.num_compositions >= 1,
             "accuracy.num_compositions",
             self.num_compositions,
             "at least 1",
         )
-        _require(self.batch_size >= 1, "accuracy.batch_size", self.batch_size, "at least 1")
+        require(self.batch_size >= 1, "accuracy.batch_size", self.batch_size, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,11 +179,11 @@ class ThroughputConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_repeats"):
-            _require(
+            require(
                 getattr(self, name) >= 1, f"throughput.{name}", getattr(self, name), "at least 1"
             )
-        _require(self.length >= 0, "throughput.length", self.length, "0 (automatic) or more")
-        _require(self.num_warmup >= 0, "throughput.num_warmup", self.num_warmup, "0 or more")
+        require(self.length >= 0, "throughput.length", self.length, "0 (automatic) or more")
+        require(self.num_warmup >= 0, "throughput.num_warmup", self.num_warmup, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,17 +214,15 @@ class TrainerConfig:
     """Seconds between checkpoints inside a phase: what a crash can cost at most."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda"
-        )
-        _require(
+        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
+        require(
             self.precision in ("float32", "bfloat16"),
             "precision",
             self.precision,
             "float32 or bfloat16",
         )
-        _require(self.num_parts >= 1, "num_parts", self.num_parts, "at least 1")
-        _require(
+        require(self.num_parts >= 1, "num_parts", self.num_parts, "at least 1")
+        require(
             self.checkpoint_interval_s > 0,
             "checkpoint_interval_s",
             self.checkpoint_interval_s,
@@ -476,8 +241,8 @@ def check_candidate(num_instances: int, sparsity: float) -> None:
     Raises:
         ConfigError: If `num_instances` is below 1 or `sparsity` is outside [0, 1).
     """
-    _require(num_instances >= 1, "num_instances", num_instances, "at least 1")
-    _require(0 <= sparsity < 1, "sparsity", sparsity, "in [0, 1)")
+    require(num_instances >= 1, "num_instances", num_instances, "at least 1")
+    require(0 <= sparsity < 1, "sparsity", sparsity, "in [0, 1)")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

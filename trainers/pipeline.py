@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from trainers.config import PruneConfig, TrainerConfig, check_candidate
+from trainers.config import TrainerConfig, check_candidate
 from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
@@ -21,6 +21,7 @@ from trainers.measure.throughput import measure_throughput
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, source_fingerprint
 from trainers.models.structure import check_reachable
+from trainers.phase_config import PruneConfig
 from trainers.phases.loop import Report
 from trainers.processes import ALONE, Processes
 from trainers.pruning import pruned_stage

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-from trainers.config import PhaseConfig, PretrainConfig, PrimeConfig, to_dict
+from trainers.config import to_dict
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.models.checkpoints import (
@@ -30,6 +30,7 @@ from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.shape import MuxedBertShape
 from trainers.models.sources import load_tokenizer
 from trainers.models.widening import widen
+from trainers.phase_config import PhaseConfig, PretrainConfig, PrimeConfig
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram

@@ -13,13 +13,13 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from trainers.config import PruneConfig
 from trainers.errors import SparsityError
 from trainers.models.checkpoints import read_tensors
 from trainers.models.compaction import compact
 from trainers.models.masks import Gates, masks_to
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
+from trainers.phase_config import PruneConfig
 from trainers.phases.loop import Program
 from trainers.phases.prune import PruneProgram
 from trainers.stages import GATED_FILE, Stage, TrainingContext, finetune_program

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from trainers.checksums import checksums, damaged
-from trainers.config import FinetuneConfig, PhaseConfig, PrimeConfig, TrainerConfig, to_dict
+from trainers.config import TrainerConfig, to_dict
 from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.data.examples import Examples, Splits
 from trainers.data.load import load_splits
@@ -45,6 +45,7 @@ from trainers.models.sources import (
     load_tokenizer,
     source_fingerprint,
 )
+from trainers.phase_config import FinetuneConfig, PhaseConfig, PrimeConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
 from trainers.phases.precision import Precision

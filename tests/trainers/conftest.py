@@ -13,12 +13,7 @@ from torch import Tensor
 from trainers.config import (
     AccuracyConfig,
     DataConfig,
-    FinetuneConfig,
-    FinetunePrunedConfig,
     ModelConfig,
-    PretrainConfig,
-    PrimeConfig,
-    PruneConfig,
     ThroughputConfig,
     TrainerConfig,
 )
@@ -29,6 +24,13 @@ from trainers.models.checkpoints import save_model
 from trainers.models.masks import Gates, Masks, open_masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
+from trainers.phase_config import (
+    FinetuneConfig,
+    FinetunePrunedConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+)
 from trainers.pipeline import train_and_measure
 from trainers.pretraining import train_tokenizer
 from trainers.results import TrainerResult

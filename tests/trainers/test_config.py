@@ -6,11 +6,7 @@ import pytest
 from trainers.config import (
     AccuracyConfig,
     DataConfig,
-    FinetuneConfig,
     ModelConfig,
-    PretrainConfig,
-    PrimeConfig,
-    PruneConfig,
     TaskConfig,
     ThroughputConfig,
     TrainerConfig,
@@ -18,6 +14,7 @@ from trainers.config import (
     to_dict,
 )
 from trainers.errors import ConfigError
+from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainers.config import FinetuneConfig, PrimeConfig, PruneConfig
 from trainers.measure.accuracy import predict_logits
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
 from trainers.models.muxed_bert import MuxedBert, initialise
+from trainers.phase_config import FinetuneConfig, PrimeConfig, PruneConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.precision import Precision
 from trainers.phases.prime import PrimeProgram

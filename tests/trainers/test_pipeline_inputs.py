@@ -4,12 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainers.config import (
-    DataConfig,
-    ModelConfig,
-    TaskConfig,
-    ThroughputConfig,
-)
+from trainers.config import DataConfig, ModelConfig, TaskConfig, ThroughputConfig
 from trainers.data.load import load_splits
 from trainers.data.tasks import find_task
 from trainers.errors import (

@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainers.config import PretrainConfig, PrimeConfig
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import special_ids
 from trainers.errors import CheckpointError
 from trainers.models.checkpoints import load_model, read_tensors
 from trainers.models.sources import load_tokenizer
+from trainers.phase_config import PretrainConfig, PrimeConfig
 from trainers.pretraining import VOCAB_SIZE, BuiltinRecipe, pretrain_builtin
 
 RECIPE = BuiltinRecipe(

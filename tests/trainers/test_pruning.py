@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.config import LAYER_ALIGNMENTS
 from trainers.errors import ConfigError, SparsityError
 from trainers.models.checkpoints import load_model, read_tensors
 from trainers.models.compaction import compact
 from trainers.models.masks import Gates
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
+from trainers.phase_config import LAYER_ALIGNMENTS
 from trainers.pipeline import Trainer
 from trainers.pruning import pruned_stage
 from trainers.stages import TrainingContext, finetuned_stage

@@ -4,14 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.config import (
-    AccuracyConfig,
-    DataConfig,
-    FinetunePrunedConfig,
-    PretrainConfig,
-    PrimeConfig,
-)
+from trainers.config import AccuracyConfig, DataConfig
 from trainers.models.checkpoints import read_tensors
+from trainers.phase_config import FinetunePrunedConfig, PretrainConfig, PrimeConfig
 from trainers.pipeline import Trainer
 
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.config import PhaseConfig
 from trainers.data.encoding import Encoded
 from trainers.models.batch import Batch
+from trainers.phase_config import PhaseConfig
 
 
 def make_batch(encoded: Encoded, groups: NDArray[np.int64], device: torch.device) -> Batch:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from trainers.config import GATE_KINDS
 from trainers.models.shape import MuxedBertShape
+from trainers.phase_config import GATE_KINDS
 
 BETA = 2 / 3
 """Temperature of the hard-concrete distribution."""

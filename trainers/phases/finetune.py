@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainers.config import FinetuneConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.accuracy import count_correct, predict_logits
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
+from trainers.phase_config import FinetuneConfig
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from trainers.config import PretrainConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.batch import Batch
 from trainers.models.heads import DetectionHead, TokenHead
 from trainers.models.muxed_bert import MuxedBert
+from trainers.phase_config import PretrainConfig
 from trainers.phases.alteration import alter
 from trainers.phases.loop import (
     clip_and_step,

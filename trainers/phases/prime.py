@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from trainers.config import PrimeConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.batch import Batch
 from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import MuxedBert
+from trainers.phase_config import PrimeConfig
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,

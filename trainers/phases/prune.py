@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainers.config import PruneConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.batch import Batch
 from trainers.models.masks import Gates, Lagrangian, Masks
 from trainers.models.muxed_bert import MuxedBert
+from trainers.phase_config import PruneConfig
 from trainers.phases.alignment import align_layers, choose_teachers, same_layers
 from trainers.phases.loop import (
     clip_and_step,

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.config import PhaseConfig
 from trainers.measure.batching import GroupSampler, make_batch
+from trainers.phase_config import PhaseConfig
 
 
 def test_a_batch_holds_the_chosen_examples_and_no_shared_padding(make_encoded):

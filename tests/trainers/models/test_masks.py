@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainers.config import GATE_KINDS
 from trainers.models.compaction import compact
 from trainers.models.masks import (
     LOG_ALPHA_LIMIT,
@@ -16,6 +15,7 @@ from trainers.models.masks import (
     sample_gate,
     weight_count,
 )
+from trainers.phase_config import GATE_KINDS
 
 BERT_BASE = {
     "vocab_size": 30522,

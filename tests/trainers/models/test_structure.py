@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.config import GATE_KINDS
 from trainers.errors import ConfigError
 from trainers.models.compaction import compact, compacted_shape
 from trainers.models.masks import Gates, Masks, weight_count
 from trainers.models.structure import check_reachable, choose_structure
+from trainers.phase_config import GATE_KINDS
 
 SUBSETS = [subset for k in range(1, 6) for subset in combinations(GATE_KINDS, k)]
 

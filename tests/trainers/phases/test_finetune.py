@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.config import FinetuneConfig
 from trainers.measure.accuracy import count_correct
 from trainers.measure.batching import make_batch
+from trainers.phase_config import FinetuneConfig
 from trainers.phases.finetune import FinetuneProgram, teacher_view
 from trainers.phases.losses import logit_distillation, masked_mse, task_loss
 from trainers.phases.precision import Precision

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trainers.config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 from trainers.errors import CheckpointError, DivergedError, OutOfMemoryError
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
+from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import (
     LoopOptions,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.config import PretrainConfig
 from trainers.data.encoding import Encoded
 from trainers.measure.batching import make_batch
 from trainers.models.heads import TokenHead
+from trainers.phase_config import PretrainConfig
 from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram, corrupt
 from trainers.phases.prime import Vocabulary

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainers.config import PrimeConfig
 from trainers.measure.batching import make_batch
 from trainers.models.heads import TokenHead
 from trainers.models.muxed_bert import initialise
+from trainers.phase_config import PrimeConfig
 from trainers.phases.loop import LoopOptions, run_phase
 from trainers.phases.precision import Precision
 from trainers.phases.prime import (

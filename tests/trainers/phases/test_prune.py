@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainers.config import LAYER_ALIGNMENTS, PruneConfig
 from trainers.models.masks import Gates, Lagrangian, open_masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
+from trainers.phase_config import LAYER_ALIGNMENTS, PruneConfig
 from trainers.phases import prune
 from trainers.phases.losses import layer_distillation
 from trainers.phases.precision import Precision

@@ -1,0 +1,234 @@
+"""Schedules and weights of the five phases; see `trainers.config` for the whole recipe."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isclose
+from typing import Literal
+
+from trainers.values import require
+
+GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
+"""Words of `prune.gates`: what CoFi can remove."""
+LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
+"""Words of `prune.layer_alignment`."""
+SPARSITY_CONVENTIONS = ("weights", "cofi")
+"""Words of `prune.sparsity_convention`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """What every phase has; schedules count optimiser updates."""
+
+    num_updates: int
+    """Optimiser updates; 0 skips the phase."""
+    batch_size: int = 64
+    """Groups in a batch, so N times as many sequences."""
+    max_sequences: int = 320
+    """Largest number of sequences in a batch; wide groups get fewer groups."""
+    learning_rate: float = 3e-4
+    """Peak learning rate, linear decay to zero."""
+    warmup: float = 0.1
+    """Share of the updates with rising learning rate, in [0, 1)."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices."""
+    bucket_by_length: bool = True
+    """True gives a batch groups of similar length, so that little of it is padding."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.removesuffix("Config").lower()
+        require(self.num_updates >= 0, f"{name}.num_updates", self.num_updates, "0 or more")
+        require(self.batch_size >= 1, f"{name}.batch_size", self.batch_size, "at least 1")
+        require(self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1")
+        require(self.learning_rate > 0, f"{name}.learning_rate", self.learning_rate, "positive")
+        require(0 <= self.warmup < 1, f"{name}.warmup", self.warmup, "in [0, 1)")
+        require(self.weight_decay >= 0, f"{name}.weight_decay", self.weight_decay, "0 or more")
+
+    def num_groups(self, num_instances: int) -> int:
+        """Yield the groups per batch for width `num_instances`, at least one."""
+        return max(1, min(self.batch_size, self.max_sequences // num_instances))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrimeConfig(PhaseConfig):
+    """Token-retrieval warm-up (PruMUX phase 1); skipped for N = 1."""
+
+    num_updates: int = 600
+    slots_per_token: int = 1
+    """Instances whose token is asked for at each position: 1 as published; 0 for all of them,
+    which needs several times fewer updates and, with a large vocabulary, more time for each."""
+    bag_weight: float = 0.0
+    """Weight of naming all tokens of a sequence from its `[CLS]` state; 0 for none."""
+    num_evaluations: int = 4
+    """Times the retrieval of held-out texts is scored; the best weights are kept."""
+    stop_accuracy: float = 1.0
+    """Share of held-out tokens retrieved rightly, in (0, 1], at which priming ends early."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.num_evaluations >= 1, "prime.num_evaluations", self.num_evaluations, "at least 1"
+        )
+        require(
+            0 < self.stop_accuracy <= 1, "prime.stop_accuracy", self.stop_accuracy, "in (0, 1]"
+        )
+        require(self.bag_weight >= 0, "prime.bag_weight", self.bag_weight, "0 or more")
+        require(
+            self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(PhaseConfig):
+    """Masked-language modelling on multiplexed input (PruMUX phase 2)."""
+
+    num_updates: int = 0
+    mask_probability: float = 0.15
+    """Share of tokens to predict."""
+    detect_weight: float = 0.0
+    """Weight of detecting replaced words in second segments (ELECTRA); 0 for none."""
+    distill_weight: float = 1.0
+    """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
+    bag_weight: float = 0.0
+    """See `PrimeConfig.bag_weight`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 < self.mask_probability < 1,
+            "pretrain.mask_probability",
+            self.mask_probability,
+            "in (0, 1)",
+        )
+        for name in ("detect_weight", "distill_weight", "bag_weight"):
+            require(getattr(self, name) >= 0, f"pretrain.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(PhaseConfig):
+    """Task training (PruMUX phase 3, before pruning)."""
+
+    num_updates: int = 400
+    num_evaluations: int = 4
+    """Times the held-out examples are scored; the best checkpoint is kept."""
+    distill_weight: float = 0.0
+    """Share of the loss, in [0, 1], that matches the logits of the teacher: the fine-tuned N = 1
+    model before pruning (only for N > 1), the unpruned model of the same N after it."""
+    state_distill_weight: float = 0.0
+    """Weight of matching an N = 1 teacher's last hidden states, instance by instance (N > 1)."""
+    freeze_embeddings: bool = False
+    """True keeps the token table fixed: less memory and time, for large vocabularies."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.num_evaluations >= 1,
+            "finetune.num_evaluations",
+            self.num_evaluations,
+            "at least 1",
+        )
+        require(
+            self.state_distill_weight >= 0,
+            "finetune.state_distill_weight",
+            self.state_distill_weight,
+            "0 or more",
+        )
+        require(
+            0 <= self.distill_weight <= 1,
+            "finetune.distill_weight",
+            self.distill_weight,
+            "in [0, 1]",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig(PhaseConfig):
+    """CoFi pruning to the target sparsity, taught by the fine-tuned model of the same N."""
+
+    num_updates: int = 400
+    gates: tuple[str, ...] = GATE_KINDS
+    """What can be removed: attention `heads`, whole attention layers (`head_layers`), whole
+    feed-forward layers (`feedforward_layers`), feed-forward units (`intermediate`) and `hidden`
+    dimensions. Fewer kinds reach fewer sparsities."""
+    sparsity_convention: Literal["weights", "cofi"] = "weights"
+    """What the target counts: the `weights` of the encoder, or those and the biases of the
+    published formula (`cofi`)."""
+    gate_learning_rate: float = 0.1
+    """Learning rate of the gates; short runs need a high one."""
+    multiplier_learning_rate: float = 1.0
+    """Learning rate of the Lagrangian's multipliers: a larger one reaches the target sooner."""
+    sparsity_warmup: float = 0.5
+    """Share of the updates over which the target rises to the requested sparsity, in (0, 1]."""
+    layer_distill_weight: float = 0.5
+    """Weight of the hidden-state distillation."""
+    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = "ordered"
+    """Which student layer learns from which teacher layer: the same one for all of them (`fixed`);
+    for four evenly spaced teachers the closest (`free`), or the closest that keeps their order
+    (`ordered`); the latter for four other teachers at every update, drawn from all layers
+    (`random`) or one from each quarter (`windowed`)."""
+    logit_distill_weight: float = 0.5
+    """Weight of the prediction distillation."""
+    label_weight: float = 0.0
+    """Weight of the gold-label cross-entropy; 0 as published."""
+    temperature: float = 2.0
+    """Softmax temperature of the prediction distillation."""
+    tolerance: float = 0.05
+    """Largest shortfall of the expected sparsity at the end before pruning counts as failed. The
+    final structure has the requested sparsity in any case; gates that expect far less have not
+    decided which units to give up."""
+    freeze_embeddings: bool = False
+    """See `FinetuneConfig.freeze_embeddings`."""
+    ladder: tuple[float, ...] = ()
+    """Rising sparsities that one pruning climbs, each from the weights and gates of the one below;
+    all candidates of a width share it. Empty: a run of its own for every sparsity."""
+    rung_updates: int = 100
+    """Optimiser updates of every rung above the first, which has `num_updates`; more let the
+    weights follow the gates."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gate_learning_rate", "multiplier_learning_rate"):
+            require(getattr(self, name) > 0, f"prune.{name}", getattr(self, name), "positive")
+        require(
+            len(self.gates) > 0 and set(self.gates) <= set(GATE_KINDS),
+            "prune.gates",
+            self.gates,
+            "one or more of " + ", ".join(GATE_KINDS),
+        )
+        for name, words in (
+            ("sparsity_convention", SPARSITY_CONVENTIONS),
+            ("layer_alignment", LAYER_ALIGNMENTS),
+        ):
+            value = getattr(self, name)
+            require(value in words, f"prune.{name}", value, "one of " + ", ".join(words))
+        require(
+            0 < self.sparsity_warmup <= 1,
+            "prune.sparsity_warmup",
+            self.sparsity_warmup,
+            "in (0, 1]",
+        )
+        for name in ("layer_distill_weight", "logit_distill_weight", "label_weight"):
+            require(getattr(self, name) >= 0, f"prune.{name}", getattr(self, name), "0 or more")
+        require(self.temperature > 0, "prune.temperature", self.temperature, "positive")
+        require(0 < self.tolerance < 1, "prune.tolerance", self.tolerance, "in (0, 1)")
+        limits = (0.0, *self.ladder, 1.0)
+        require(
+            all(low < high for low, high in pairwise(limits)),
+            "prune.ladder",
+            self.ladder,
+            "rising sparsities in (0, 1)",
+        )
+        require(self.rung_updates >= 1, "prune.rung_updates", self.rung_updates, "at least 1")
+
+    def rungs(self, sparsity: float) -> tuple[float, ...]:
+        """Yield the sparsities that pruning to `sparsity` passes, itself last."""
+        reached = next((r for r in self.ladder if isclose(r, sparsity)), sparsity)
+        return (*(rung for rung in self.ladder if rung < reached), reached)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetunePrunedConfig(FinetuneConfig):
+    """Training of the compacted model with the distillation of the pruning phase."""
+
+    num_updates: int = 200
+    num_evaluations: int = 4
+    distill_weight: float = 0.5
