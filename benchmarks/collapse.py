@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from common import add_recipe_options, announce, load_recipe, write_record
 
 from trainers.config import ThroughputConfig
+from trainers.context import resolve_device
 from trainers.measure.environment import describe_environment
 from trainers.pipeline import Trainer
 from trainers.results import PhaseResult
-from trainers.stages import resolve_device
 
 ONCE = ThroughputConfig(num_warmup=0, num_repeats=1, batch_size=8)
 ANY_SHORTFALL = 0.999

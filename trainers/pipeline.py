@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from trainers.config import TrainerConfig, check_candidate
+from trainers.context import TrainingContext
 from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
@@ -26,13 +27,7 @@ from trainers.phases.loop import Report
 from trainers.processes import ALONE, Processes
 from trainers.pruning import pruned_stage
 from trainers.results import PhaseResult, StructureResult, TrainerResult
-from trainers.stages import (
-    RESULT_FILE,
-    Stage,
-    TrainingContext,
-    finetuned_stage,
-    with_labels,
-)
+from trainers.stages import RESULT_FILE, Stage, finetuned_stage, with_labels
 
 
 class Trainer:

@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 
 from trainers.checksums import checksums, damaged
-from trainers.config import TrainerConfig, to_dict
-from trainers.data.encoding import Encoded, encode, special_ids
-from trainers.data.examples import Examples, Splits
-from trainers.data.load import load_splits
-from trainers.data.tasks import Task, find_task
-from trainers.errors import CheckpointError, ConfigError, DiskError
+from trainers.config import to_dict
+from trainers.context import TrainingContext
+from trainers.data.encoding import special_ids
+from trainers.errors import CheckpointError, DiskError
 from trainers.locks import file_lock
 from trainers.models.checkpoints import (
     CONFIG_FILE,
@@ -42,17 +39,14 @@ from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.models.sources import (
     has_pretrained_width,
     load_source,
-    load_tokenizer,
     source_fingerprint,
 )
 from trainers.phase_config import FinetuneConfig, PhaseConfig, PrimeConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
-from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
-from trainers.processes import ALONE, Processes
 from trainers.results import HistoryPoint, PhaseResult
 
 logger = logging.getLogger(__name__)
@@ -73,58 +67,6 @@ KEPT_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, HEAD_FILE, GATED_FILE)
 """What later phases read of a complete entry."""
 CHECKSUMS = "checksums"
 """Key of `result.json`: what `KEPT_FILES` were when the phase ended."""
-
-
-@dataclass(frozen=True)
-class TrainingContext:
-    """What all phases of one training share; loaded on first use."""
-
-    config: TrainerConfig
-    seed: int
-    cache_dir: Path
-    task: Task
-    tokenizer: Tokenizer
-    splits: Splits
-    processes: Processes = ALONE
-
-    @classmethod
-    def open(
-        cls, config: TrainerConfig, *, seed: int, cache_dir: Path, processes: Processes = ALONE
-    ) -> "TrainingContext":
-        """Load the data and the tokenizer of a recipe."""
-        task = find_task(config.task)
-        tokenizer = load_tokenizer(config.model.source)
-        splits = load_splits(config.data, task)
-        return cls(config, seed, cache_dir, task, tokenizer, splits, processes)
-
-    @cached_property
-    def precision(self) -> Precision:
-        """Where and in which precision everything computes."""
-        return Precision(
-            self.processes.place(resolve_device(self.config.device)),
-            getattr(torch, self.config.precision),
-            num_parts=self.config.num_parts,
-            processes=self.processes,
-        )
-
-    @cached_property
-    def train(self) -> Encoded:
-        """Examples to train on."""
-        return self._encode(self.splits.train)
-
-    @cached_property
-    def held_out(self) -> Encoded:
-        """Examples that weights are chosen by."""
-        return self._encode(self.splits.held_out)
-
-    @cached_property
-    def validation(self) -> Encoded:
-        """Examples that are reported on."""
-        return self._encode(self.splits.validation)
-
-    def _encode(self, examples: Examples) -> Encoded:
-        length = self.config.data.max_length
-        return encode(self.tokenizer, examples.texts, length, examples.labels)
 
 
 @dataclass(frozen=True)
@@ -417,18 +359,3 @@ def with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
     model.sequence_head.output = nn.Linear(model.shape.dense_hidden_size, len(labels))
     model.sequence_head.apply(initialise)
     return model
-
-
-def resolve_device(word: str) -> torch.device:
-    """Yield the device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ConfigError: If `cuda` is asked for and there is none.
-    """
-    if word == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "`device` is `cuda`, but torch sees no CUDA device; use `cpu` or `auto`."
-        )
-    if word == "auto":
-        word = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(word)

@@ -19,6 +19,7 @@ from autoprumux.records import (
     Throughput,
 )
 from trainers.config import ModelConfig, TrainerConfig
+from trainers.context import resolve_device
 from trainers.errors import CheckpointError, ConfigError, TrainerError
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import full_batch, measure_throughput
@@ -27,7 +28,6 @@ from trainers.models.checkpoints import CONFIG_FILE, load_model
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 from trainers.models.sources import load_source, load_stored
-from trainers.stages import resolve_device
 
 _OPTIONS = {
     "throughput.batch_size": "--batch-size",

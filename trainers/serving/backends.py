@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainers.context import resolve_device
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
 from trainers.models.batch import Batch
 from trainers.models.checkpoints import (
@@ -17,7 +18,6 @@ from trainers.models.checkpoints import (
     read_tensors,
 )
 from trainers.serving.directories import ModelDirectory
-from trainers.stages import resolve_device
 
 ONNX_FILE = "model.onnx"
 """Name inside a model directory."""

@@ -15,6 +15,7 @@ from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_er
 from autoprumux.records import FAILURE_CAUSES, Candidate
 from trainers import errors as trainer_errors
 from trainers.config import TrainerConfig
+from trainers.context import TrainingContext
 from trainers.errors import LostProcessError, SparsityError, TrainerError, TrainingError
 from trainers.processes import ALONE
 from trainers.results import (
@@ -25,7 +26,6 @@ from trainers.results import (
     ThroughputResult,
     TrainerResult,
 )
-from trainers.stages import TrainingContext
 
 
 def all_subclasses(kind):
