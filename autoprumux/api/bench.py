@@ -134,7 +134,8 @@ def _bench_study(
             measured = []
             for trial in trials:
                 measured.append((trial, _time_trial(timer, trial, folders)))
-                report(f"{trial.candidate}: {measured[-1][1].speedup:.2f}x")
+                told = "" if _model_of(trial, folders) else ", untrained: its model is not here"
+                report(f"{trial.candidate}: {measured[-1][1].speedup:.2f}x{told}")
         rows = [(trial.number, throughput) for trial, throughput in measured]
         profiles.save_throughputs(profile, study.name, rows)
     finally:
@@ -248,8 +249,14 @@ def _time_trial(timer: "ModelTimer", trial: TrialRecord, folders: tuple[Path, ..
 
     assert trial.measurement is not None
     shape = shape_of(trial.candidate, trial.measurement)
+    return timer.measure(shape, _model_of(trial, folders))
+
+
+def _model_of(trial: TrialRecord, folders: tuple[Path, ...]) -> str:
+    """Yield the folder of the trial's model, empty if it is not here or not to be trusted."""
+    assert trial.measurement is not None
     checkpoint = trial.measurement.checkpoint
-    return timer.measure(shape, checkpoint if is_within(checkpoint, folders) else "")
+    return checkpoint if is_within(checkpoint, folders) and Path(checkpoint).is_dir() else ""
 
 
 def _directory_of(target: str | None) -> Path | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from autoprumux.errors import UsageError
+
 if TYPE_CHECKING:
     from trainers.processes import Processes
 
@@ -30,13 +32,24 @@ class Launch:
 
 
 def launch() -> Launch:
-    """Yield this process's place in its launch; alone unless a launcher has set all variables."""
+    """Yield this process's place in its launch; alone unless a launcher has set all variables.
+
+    Raises:
+        UsageError: If one of them is no number.
+    """
     if not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
         return Launch(0, 0, 1)
-    rank, local_rank, count = (
-        int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    )
-    return Launch(rank, local_rank, count)
+    return Launch(_number("RANK"), _number("LOCAL_RANK"), _number("WORLD_SIZE"))
+
+
+def _number(name: str) -> int:
+    value = os.environ[name]
+    if not value.isdecimal():
+        raise UsageError(
+            f"The variable `{name}` is {value!r} and should be a number, 0 or more; unset it, or "
+            "start the command with `torchrun` or `accelerate launch`."
+        )
+    return int(value)
 
 
 def together(lead: "Callable[[Processes | None], T]") -> T:

@@ -23,6 +23,7 @@ from autoprumux.cli.recordings import (
 from autoprumux.cli.report import REPORT_EPILOG, report
 from autoprumux.cli.search import SEARCH_EPILOG, search
 from autoprumux.cli.worker import WORKER_EPILOG, worker
+from autoprumux.errors import UsageError
 from autoprumux.masking import fit_for_print, secrets_in
 
 app = typer.Typer(
@@ -57,7 +58,12 @@ def main() -> None:
 
     Of several processes of a launch only the first runs what they cannot share.
     """
-    if not launch().is_first and sys.argv[1:2] not in (["search"], ["worker"]):
+    try:
+        is_first = launch().is_first
+    except UsageError as error:  # of a variable of the environment
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if not is_first and sys.argv[1:2] not in (["search"], ["worker"]):
         return
     try:
         app(prog_name="autoprumux")

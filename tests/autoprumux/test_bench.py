@@ -157,6 +157,13 @@ def test_a_timed_study_answers_for_this_hardware(study, timers):
         assert model["accuracy"] == measured.accuracy
 
 
+def test_models_that_are_not_here_are_said_to_be_timed_untrained(study, timers):
+    shown = run("bench", "--name", "timed").stderr.splitlines()
+
+    (kept,) = [line for line in shown if not line.endswith(", untrained: its model is not here")]
+    assert kept.startswith("N=2 s=0.00: ")
+
+
 def test_a_calibrated_study_predicts_what_timing_would_measure(study, timers):
     run("bench", "--name", "timed")
     calibrated = run("bench", "qnli-embedded", "--calibrate", "--name", "calibrated")

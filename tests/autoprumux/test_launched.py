@@ -141,6 +141,20 @@ def test_what_processes_cannot_share_the_first_one_does_alone(monkeypatch, capsy
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_rank_that_is_no_number_is_told_in_one_sentence(monkeypatch, capsys):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "one", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["autoprumux", "search"])
+
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+
+    assert ended.value.code != 0
+    told = capsys.readouterr().err
+    assert told.startswith("error: The variable `RANK` is 'one'")
+    assert told.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_a_launched_search_is_one_search(tmp_path, launcher):
