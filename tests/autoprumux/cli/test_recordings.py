@@ -1,0 +1,133 @@
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from command_line import BuiltinEvaluator, assert_refused, run, run_python
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_stored_study_is_recorded_as_text(folder):
+    command = ["record", "--storage", "sqlite:///study.db", "--study", "qnli-embedded"]
+
+    result = run([*command, "--out", "recordings"])
+
+    assert result.exit_code == 0, result.stderr
+    rows = (folder / "recordings" / "qnli-builtin-builtin.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    header = json.loads((folder / "recordings" / "qnli-builtin-builtin.json").read_text())
+    assert header["data_fingerprint"] == "builtin:qnli:0123"
+
+
+@pytest.fixture(scope="module")
+def grid_folder(tmp_path_factory) -> Path:
+    """A database with a whole, small grid, and its recording."""
+    folder = tmp_path_factory.mktemp("grid")
+    storage = ["--storage", f"sqlite:///{folder}/grid.db"]
+    options = ["--widths", "1,2,5", "--sparsities", "0,0.6,0.65,0.7,0.8"]  # each trial costs time
+    options += ["--max-trials", "15", "--set", "search.stop_chance=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: BuiltinEvaluator())
+        patch.setitem(sys.modules, "autoprumux.evaluators.trained", fake)
+        searched = run(["search", *storage, "--sampler", "grid", *options])
+    recorded = run(["record", *storage, "--study", "qnli-embedded", "--out", str(folder)])
+    assert searched.exit_code == recorded.exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def recorded_grid(grid_folder) -> Path:
+    """The recording of a whole, small grid."""
+    return grid_folder / "qnli-builtin-builtin.csv"
+
+
+def test_a_recording_and_its_study_are_validated_alike(grid_folder, recorded_grid):
+    stored = run(["validate", "--storage", f"sqlite:///{grid_folder}/grid.db", "--json"])
+    recorded = run(["validate", "--recorded", str(recorded_grid), "--json"])
+
+    assert stored.exit_code == recorded.exit_code == 0, stored.stderr + recorded.stderr
+    (of_study,), (of_recording,) = json.loads(stored.stdout), json.loads(recorded.stdout)
+    assert of_study["study"] == "qnli-embedded"
+    assert of_recording["study"] == "qnli-builtin-builtin seed 0"
+    assert of_study["num_fitted"] == 12
+    for key in ("errors", "hits", "num_fitted", "task"):
+        assert of_study[key] == of_recording[key]
+
+
+def test_a_validation_prints_both_tables_with_counts(recorded_grid):
+    result = run(["validate", "--recorded", str(recorded_grid)])
+
+    assert result.exit_code == 0
+    assert "surrogates fitted on 12 trials, 0 failed" in result.stdout
+    assert re.search(r"accuracy  bilinear along s +left out +\d of 6 +\d of 2", result.stdout)
+    assert re.search(r"performance model +unseen +\d+ of 21 ", result.stdout)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_study_of_a_few_trials_is_not_validated():
+    result = run(["validate", "--storage", "sqlite:///study.db"])
+
+    assert_refused(
+        result, "Study `qnli-embedded` is too small to validate: one width .*", exit_code=1
+    )
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_study_that_is_not_there_is_not_validated():
+    result = run(["validate", "--storage", "sqlite:///study.db", "--task", "sst2"])
+
+    assert_refused(
+        result,
+        r"There is no such study to validate; there are `qnli-embedded` \(task `qnli`\)\.",
+        exit_code=1,
+    )
+
+
+def test_a_validation_needs_neither_torch_nor_optuna(recorded_grid):
+    code = (
+        "import sys\n"
+        "from autoprumux.cli.main import app\n"
+        f"app(['validate', '--recorded', {str(recorded_grid)!r}], standalone_mode=False)\n"
+        "print({'torch', 'transformers', 'datasets', 'optuna'} & set(sys.modules))\n"
+    )
+
+    found = run_python(code)
+
+    assert found.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_replay_compares_samplers_without_training(recorded_grid, monkeypatch):
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", None)
+    command = ["replay", "--recorded", str(recorded_grid), "--seeds", "2"]
+
+    text = run([*command, "--sampler", "performance_model,random"])
+    as_json = run([*command, "--sampler", "performance_model", "--budget", "1,3", "--json"])
+
+    assert text.exit_code == as_json.exit_code == 0, text.stderr + as_json.stderr
+    assert re.search(r"^performance_model +\d", text.stdout, re.MULTILINE)
+    assert re.search(r"^random +\d", text.stdout, re.MULTILINE)
+    assert "trial  0  N=1  s=0.00  accuracy 90.0    1.00x" in text.stdout
+    (summary,) = json.loads(as_json.stdout)
+    assert summary["num_searches"] == 2
+    assert [answer["budget"] for answer in summary["searches"][0]["answers"]] == [0.01, 0.03]
+    assert summary["searches"][0]["answers"][1]["speedup"] == pytest.approx(
+        summary["searches"][0]["answers"][1]["best_speedup"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sampler", "best"], "`--sampler` must be of performance_model, .* got 'best'\\."),
+        (["--seeds", "0"], r"`--seeds` must be at least 1, got 0\."),
+        (["--budget", "-1"], r"`--budget` must be in \[0, 100\) points, got -1\."),
+        (["--max-trials", "0"], r"`search.max_trials` must be at least 1, got 0\."),
+        (["--recorded", "nix"], "`--recorded` 'nix' is unknown; .*"),
+    ],
+)
+def test_an_unusable_option_of_a_replay_is_refused(recorded_grid, arguments, message):
+    result = run(["replay", "--recorded", str(recorded_grid), *arguments])
+
+    assert_refused(result, message, exit_code=2)
