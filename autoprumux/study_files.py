@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from autoprumux.config import SearchConfig, StudyConfig, flatten, parse_budgets
 from autoprumux.errors import ConfigError
 from autoprumux.hyperparameters import TABLE, Hyperparameter, make_hyperparameter
 from autoprumux.records import StudyRecord
 from autoprumux.toml_text import TooLargeError, load_toml, parse_toml, read_text, shown
+from autoprumux.typed_values import WrongTypeError, typed
 from trainers.config import TaskConfig, TrainerConfig
 from trainers.errors import ConfigError as TrainerConfigError
 
@@ -376,8 +376,8 @@ class _StudyBuilder:
             self._mistakes.append(entry.mistake(_unknown_key(entry.name, key, hints)))
             return None
         try:
-            return _convert(entry.value, hints[key])
-        except _WrongTypeError as error:
+            return typed(entry.value, hints[key])
+        except WrongTypeError as error:
             text = f"`{entry.name}` must be {error}, got {shown(entry.value)}."
             self._mistakes.append(entry.mistake(text))
             return None
@@ -389,34 +389,3 @@ def _unknown_key(name: str, key: str, hints: Mapping[str, Any]) -> str:
         return f"`{name}` must be a table."
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"`{name}` is unknown" + (f"; did you mean `{close[0]}`?" if close else ".")
-
-
-class _WrongTypeError(Exception):
-    """A value has the wrong type; the text says which is right."""
-
-
-def _convert(value: object, hint: Any) -> Any:
-    """Yield `value` as the type of a field, lists as tuples and whole numbers as floats."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise _WrongTypeError("one of " + ", ".join(get_args(hint)))
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _WrongTypeError(f"a list of {_PLURALS[get_args(hint)[0]]}")
-        try:
-            return tuple(_convert(item, get_args(hint)[0]) for item in value)
-        except _WrongTypeError:
-            raise _WrongTypeError(f"a list of {_PLURALS[get_args(hint)[0]]}") from None
-    if origin in (Union, UnionType):
-        hint = get_args(hint)[0]
-    if hint is float and type(value) is int and abs(value) < 2**63:
-        return float(value)
-    if type(value) is not hint:
-        raise _WrongTypeError(_SINGULARS[hint])
-    return value
-
-
-_SINGULARS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
