@@ -30,10 +30,10 @@ RANGE_KEYS = ("low", "high", "step", "log")
 MOST_COMBINATIONS = 4096
 """Candidates up to which a space is listed in full; of a larger one, points are drawn."""
 
-PHASES = ("prime", "pretrain", "finetune", "prune", "finetune_pruned")
+PHASES = ("prime", "pretrain", "narrow", "finetune", "prune", "finetune_pruned")
 """Parts of a recipe whose keys can be searched: other keys change what is compared."""
 
-MUXED_PHASES, PRUNED_PHASES = ("prime", "pretrain"), ("prune", "finetune_pruned")
+MUXED_PHASES, PRUNED_PHASES = ("prime", "pretrain", "narrow"), ("prune", "finetune_pruned")
 """Phases that only N > 1 has, and those that only s > 0 has."""
 
 

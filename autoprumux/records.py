@@ -105,7 +105,7 @@ class PhaseRecord:
     """What one training phase did."""
 
     name: str
-    """`prime`, `pretrain`, `finetune`, `prune` or `finetune_pruned`."""
+    """`prime`, `pretrain`, `narrow`, `finetune`, `prune` or `finetune_pruned`."""
     num_updates: int
     duration_s: float
     memory_mib: float

@@ -7,6 +7,7 @@ from trainers.errors import ConfigError
 from trainers.phase_config import (
     FinetuneConfig,
     FinetunePrunedConfig,
+    NarrowConfig,
     PretrainConfig,
     PrimeConfig,
     PruneConfig,
@@ -105,6 +106,11 @@ class ModelConfig:
     `contextual`, which is `two_pass` always."""
     mask_mode: Literal["union", "none"] = "union"
     """`union` attends to positions where any instance has a token; `none` attends to all."""
+    widening: Literal["keys", "blocks"] = "keys"
+    """How a wide model starts from a plain one: `keys` draws multiplexer and demultiplexer anew,
+    and the phases `prime` and `pretrain` teach the encoder to work on mixtures (as published);
+    `blocks` fills it with N copies, side by side, of the fine-tuned plain model cut to an N-th of
+    its size (phase `narrow`), which needs far fewer updates. See docs/models.md."""
     key_norm: float = 0.0
     """Length of each new multiplexing key; 0 means the square root of the hidden size."""
     num_demux_layers: int = 2
@@ -133,6 +139,11 @@ class ModelConfig:
                 "`model.multiplexer` = `contextual` mixes what the embedding block yields, so "
                 "`model.embed_mode` must be `two_pass`, got `single_pass`."
             )
+        require(
+            self.widening in ("keys", "blocks"), "model.widening", self.widening, "keys or blocks"
+        )
+        if self.widening == "blocks":
+            self._check_blocks()
         if self.demux_norm == "published" and self.demultiplexer != "rsa":
             raise ConfigError(
                 "`model.demux_norm` = `published` is a variant of `model.demultiplexer` = `rsa`, "
@@ -143,6 +154,16 @@ class ModelConfig:
                 "`model.demux_norm` = `published` needs `model.num_demux_layers` of at least 2, "
                 "got 1."
             )
+
+    def _check_blocks(self) -> None:
+        """Refuse multiplexing that cannot keep blocks apart."""
+        needed = {"embed_mode": "single_pass", "demultiplexer": "rsa", "demux_norm": "all"}
+        for name, word in needed.items():
+            if getattr(self, name) != word:
+                raise ConfigError(
+                    f"`model.widening` = `blocks` needs `model.{name}` = `{word}`, got "
+                    f"`{getattr(self, name)}`."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +218,7 @@ class TrainerConfig:
     prime: PrimeConfig = field(default_factory=PrimeConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    narrow: NarrowConfig = field(default_factory=NarrowConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     finetune_pruned: FinetunePrunedConfig = field(default_factory=FinetunePrunedConfig)
     accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)

@@ -141,6 +141,21 @@ class FinetuneConfig(PhaseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NarrowConfig(FinetuneConfig):
+    """Training of the narrow plain model that `model.widening` = `blocks` makes a wide one of.
+
+    It is cut out of the fine-tuned plain model and taught by it.
+    """
+
+    num_updates: int = 1600
+    distill_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_updates >= 1, "narrow.num_updates", self.num_updates, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PruneConfig(PhaseConfig):
     """CoFi pruning to the target sparsity, taught by the fine-tuned model of the same N."""
 

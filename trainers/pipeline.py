@@ -15,10 +15,12 @@ import torch
 
 from trainers.config import TrainerConfig, check_candidate
 from trainers.context import TrainingContext
+from trainers.dense import finetuned_stage, with_labels
 from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
 from trainers.measure.accuracy import measure_accuracy
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
+from trainers.models.blocks import check_blocks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, source_fingerprint
 from trainers.models.structure import check_reachable
@@ -27,7 +29,7 @@ from trainers.phases.loop import Report
 from trainers.processes import ALONE, Processes
 from trainers.pruning import pruned_stage
 from trainers.results import PhaseResult, StructureResult, TrainerResult
-from trainers.stages import RESULT_FILE, Stage, finetuned_stage, with_labels
+from trainers.stages import RESULT_FILE, Stage
 
 
 class Trainer:
@@ -179,6 +181,8 @@ class Trainer:
             baseline = _dense_baseline(self.context)
             _check_fit(self.context, baseline)
             _check_gates(self.config.prune, baseline, sparsity)
+            if self.config.model.widening == "blocks":
+                check_blocks(baseline.shape, num_instances)
             stage = finetuned_stage(self.context, num_instances)
             if sparsity > 0:
                 stage = pruned_stage(self.context, stage, sparsity, seed)

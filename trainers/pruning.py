@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainers.context import TrainingContext
+from trainers.dense import finetune_program
 from trainers.errors import SparsityError
 from trainers.models.checkpoints import read_tensors
 from trainers.models.compaction import compact
@@ -23,7 +24,7 @@ from trainers.models.structure import choose_structure
 from trainers.phase_config import PruneConfig
 from trainers.phases.loop import Program
 from trainers.phases.prune import PruneProgram
-from trainers.stages import GATED_FILE, Stage, finetune_program
+from trainers.stages import GATED_FILE, Stage
 
 
 def pruned_stage(context: TrainingContext, dense: Stage, sparsity: float, seed: int) -> Stage:

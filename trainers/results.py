@@ -21,7 +21,7 @@ class PhaseResult:
     """What one phase did."""
 
     name: str
-    """`prime`, `pretrain`, `finetune`, `prune` or `finetune_pruned`."""
+    """`prime`, `pretrain`, `narrow`, `finetune`, `prune` or `finetune_pruned`."""
     num_updates: int
     """Optimiser updates of the whole phase, those of earlier processes included."""
     duration_s: float

@@ -13,15 +13,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
 from trainers.checksums import checksums, damaged
 from trainers.config import to_dict
 from trainers.context import TrainingContext
-from trainers.data.encoding import special_ids
 from trainers.errors import CheckpointError, DiskError
 from trainers.locks import file_lock
 from trainers.models.checkpoints import (
@@ -29,23 +27,13 @@ from trainers.models.checkpoints import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     load_model,
-    read_tensors,
     save_model,
     save_tensors,
     save_text,
 )
-from trainers.models.heads import TokenHead
-from trainers.models.muxed_bert import MuxedBert, initialise
-from trainers.models.sources import (
-    has_pretrained_width,
-    load_source,
-    source_fingerprint,
-)
-from trainers.phase_config import FinetuneConfig, PhaseConfig, PrimeConfig
-from trainers.phases.finetune import FinetuneProgram
+from trainers.models.muxed_bert import MuxedBert
+from trainers.phase_config import PhaseConfig, PrimeConfig
 from trainers.phases.loop import LoopOptions, Program, Report, run_phase
-from trainers.phases.pretrain import PretrainProgram
-from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
 from trainers.results import HistoryPoint, PhaseResult
 
@@ -255,107 +243,3 @@ def _scoring(config: PhaseConfig) -> dict[str, Any]:
     if isinstance(config, PrimeConfig):
         return {"score_name": "held_out_retrieval", "stop_score": config.stop_accuracy}
     return {}
-
-
-def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
-    """Yield the stage of the dense fine-tuned model of a width, its teacher among its needs."""
-    config, model_config = context.config.finetune, context.config.model
-    needs = tuple(_pretrained_stages(context, num_instances))
-    teacher = None
-    if num_instances > 1 and (config.distill_weight > 0 or config.state_distill_weight > 0):
-        teacher = finetuned_stage(context, 1)
-    key: dict[str, Any] = {"model": to_dict(model_config), "task": context.task.labels}
-    key["source"] = source_fingerprint(model_config, num_instances)
-
-    def start() -> tuple[Program, MuxedBert]:
-        model = needs[-1].load() if needs else load_source(model_config, num_instances)
-        return finetune_program(context, model, teacher, config, context.seed)
-
-    stages = (*needs, teacher) if teacher is not None else needs
-    return Stage(context, "finetune", num_instances, context.seed, key, stages, config, start)
-
-
-def _pretrained_stages(context: TrainingContext, num_instances: int) -> Iterator[Stage]:
-    model_config = context.config.model
-    if has_pretrained_width(model_config, num_instances):
-        return
-    key: dict[str, Any] = {"model": to_dict(model_config)}
-    key["source"] = source_fingerprint(model_config, num_instances)
-    previous: Stage | None = None
-    phases: tuple[Literal["prime", "pretrain"], ...] = ("prime", "pretrain")
-    for name in phases:
-        config = getattr(context.config, name)
-        if config.num_updates == 0:
-            continue
-        start = _pretraining_start(context, name, num_instances, previous)
-        needs = () if previous is None else (previous,)
-        previous = Stage(context, name, num_instances, context.seed, key, needs, config, start)
-        yield previous
-
-
-def _pretraining_start(
-    context: TrainingContext,
-    name: Literal["prime", "pretrain"],
-    num_instances: int,
-    previous: Stage | None,
-) -> Callable[[], tuple[Program, MuxedBert]]:
-    def start() -> tuple[Program, MuxedBert]:
-        device, model_config = context.precision.device, context.config.model
-        source = load_source(model_config, num_instances) if previous is None else previous.load()
-        model = source.to(device)
-        shape = model.shape
-        head = TokenHead(shape.dense_hidden_size, shape.vocab_size, shape.layer_norm_eps)
-        head.apply(initialise)
-        if previous is not None:
-            head.load_state_dict(read_tensors(previous.directory / HEAD_FILE))
-        head = head.to(device)
-        shared: dict[str, Any] = {"seed": context.seed, "precision": context.precision}
-        if name == "prime":
-            config = context.config.prime
-            held_out = context.held_out
-            primed = PrimeProgram(model, head, context.train, config, held_out=held_out, **shared)
-            return primed, model
-        teacher = load_source(model_config, 1).to(device)
-        return PretrainProgram(
-            model,
-            head,
-            teacher,
-            context.train,
-            special_ids(context.tokenizer),
-            context.config.pretrain,
-            **shared,
-        ), model
-
-    return start
-
-
-def finetune_program(
-    context: TrainingContext,
-    model: MuxedBert,
-    teacher: Stage | None,
-    config: FinetuneConfig,
-    seed: int,
-) -> tuple[Program, MuxedBert]:
-    """Yield a fine-tuning of `model`, given a head for the task if need be, and the model."""
-    device = context.precision.device
-    labels = context.task.labels
-    if model.shape.labels != labels:
-        model = with_labels(model, labels)
-    program = FinetuneProgram(
-        model.to(device),
-        None if teacher is None else teacher.load().to(device),
-        context.train,
-        context.held_out,
-        config,
-        seed=seed,
-        precision=context.precision,
-    )
-    return program, model
-
-
-def with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
-    """Yield the model with a new head for `labels`; the first training of a task starts so."""
-    model.shape = replace(model.shape, labels=labels, num_classes=len(labels))
-    model.sequence_head.output = nn.Linear(model.shape.dense_hidden_size, len(labels))
-    model.sequence_head.apply(initialise)
-    return model

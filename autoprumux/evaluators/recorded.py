@@ -9,7 +9,7 @@ from autoprumux.evaluators.base import Report
 from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.records import Candidate, Measurement, PhaseRecord
 
-START_PHASES = ("prime", "pretrain", "finetune")
+START_PHASES = ("prime", "pretrain", "narrow", "finetune")
 """Phases that all sparsities of a width share."""
 
 

@@ -1,7 +1,8 @@
 """Minutes that training and measuring a candidate will take, from what the study has measured.
 
-A candidate costs three parts: the start of its width (phases `prime`, `pretrain`, `finetune`, once
-per width), pruning (`prune`, `finetune_pruned`, only if s > 0) and measuring (the rest).
+A candidate costs three parts: the start of its width (phases `prime`, `pretrain`, `narrow` and
+`finetune`, once per width), pruning (`prune`, `finetune_pruned`, only if s > 0) and measuring (the
+rest).
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -10,7 +11,7 @@ from statistics import median
 
 from autoprumux.records import Candidate, Measurement
 
-START_PHASES = ("prime", "pretrain", "finetune")
+START_PHASES = ("prime", "pretrain", "narrow", "finetune")
 """Phases whose result all sparsities of a width share."""
 
 PRUNE_PHASES = ("prune", "finetune_pruned")

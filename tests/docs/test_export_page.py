@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from trainers.config import DataConfig, ThroughputConfig, TrainerConfig
+from trainers.dense import with_labels
 from trainers.models.checkpoints import load_model, save_model
 from trainers.models.sources import builtin_directory, load_tokenizer
 from trainers.serving.export import export_model
-from trainers.stages import with_labels
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from trainers.context import TrainingContext
+from trainers.dense import finetuned_stage
 from trainers.errors import ConfigError, SparsityError
 from trainers.models.checkpoints import load_model, read_tensors
 from trainers.models.compaction import compact
@@ -14,7 +15,6 @@ from trainers.models.structure import choose_structure
 from trainers.phase_config import LAYER_ALIGNMENTS
 from trainers.pipeline import Trainer
 from trainers.pruning import pruned_stage
-from trainers.stages import finetuned_stage
 
 LADDER = (0.5, 0.6, 0.8)
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")

@@ -18,6 +18,7 @@ PANELS = ("loss", "held-out accuracy, %", "sparsity")
 _COLOURS = {
     "prime": theme.OTHERS[3],
     "pretrain": theme.OTHERS[1],
+    "narrow": theme.OTHERS[2],
     "finetune": theme.MUXED,
     "prune": theme.PRUNED,
     "finetune_pruned": theme.OTHERS[0],

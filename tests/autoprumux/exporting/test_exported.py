@@ -21,9 +21,9 @@ from autoprumux.storage.repository import Repository
 from trainers.config import DataConfig
 from trainers.data.load import load_splits
 from trainers.data.tasks import find_task
+from trainers.dense import with_labels
 from trainers.models.checkpoints import load_model, save_model
 from trainers.models.sources import builtin_directory, load_tokenizer
-from trainers.stages import with_labels
 
 ROOT = str(Path(__file__).parents[3])
 STORAGE = "sqlite:///study.db"

@@ -1,0 +1,164 @@
+"""The dense model of a width as cached stages: from plain weights to the fine-tuned model.
+
+    keys:    prime -> pretrain -> finetune          (the N = 1 model may teach)
+    blocks:  finetune (N = 1) -> narrow -> finetune
+
+`model.widening` chooses; at N = 1, and where the source has weights for N, `finetune` is alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import nn
+
+from trainers.config import ModelConfig, to_dict
+from trainers.context import TrainingContext
+from trainers.data.encoding import special_ids
+from trainers.measure.worth import unit_scores
+from trainers.models.blocks import block_masks, stack
+from trainers.models.checkpoints import read_tensors
+from trainers.models.compaction import compact
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import MuxedBert, initialise
+from trainers.models.sources import has_pretrained_width, load_source, source_fingerprint
+from trainers.phase_config import FinetuneConfig
+from trainers.phases.finetune import FinetuneProgram
+from trainers.phases.loop import Program
+from trainers.phases.pretrain import PretrainProgram
+from trainers.phases.prime import PrimeProgram
+from trainers.stages import HEAD_FILE, Stage
+
+
+def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
+    """Yield the stage of the dense fine-tuned model of a width, its teacher among its needs."""
+    config, model_config = context.config.finetune, context.config.model
+    is_stacked = model_config.widening == "blocks" and not has_pretrained_width(
+        model_config, num_instances
+    )
+    needs: tuple[Stage, ...]
+    if is_stacked:
+        needs = (_narrow_stage(context, num_instances),)
+    else:
+        needs = tuple(_pretrained_stages(context, num_instances))
+    teacher = None
+    if num_instances > 1 and (config.distill_weight > 0 or config.state_distill_weight > 0):
+        teacher = finetuned_stage(context, 1)
+    key = {**_key(model_config, num_instances), "task": context.task.labels}
+
+    def start() -> tuple[Program, MuxedBert]:
+        if is_stacked:
+            narrow, shape = needs[-1].load(), load_source(model_config, num_instances).shape
+            labels = narrow.shape.labels
+            model = stack(narrow, replace(shape, labels=labels, num_classes=len(labels)))
+        else:
+            model = needs[-1].load() if needs else load_source(model_config, num_instances)
+        return finetune_program(context, model, teacher, config, context.seed)
+
+    stages = (*needs, teacher) if teacher is not None else needs
+    return Stage(context, "finetune", num_instances, context.seed, key, stages, config, start)
+
+
+def _key(config: ModelConfig, num_instances: int) -> dict[str, Any]:
+    """Yield what decides the weights that a width starts from, but for the stages it needs."""
+    model = to_dict(config)
+    model.pop("widening")  # told by these stages
+    return {"model": model, "source": source_fingerprint(config, num_instances)}
+
+
+def _narrow_stage(context: TrainingContext, num_instances: int) -> Stage:
+    """Yield the stage of the plain model that `num_instances` copies of make up the wide one."""
+    teacher, config = finetuned_stage(context, 1), context.config.narrow
+
+    def start() -> tuple[Program, MuxedBert]:
+        model = teacher.load().to(context.precision.device)
+        scores = unit_scores(model, context.train, seed=context.seed)
+        narrow = compact(model, block_masks(model.shape, scores, num_instances))
+        return finetune_program(context, narrow, teacher, config, context.seed)
+
+    return Stage(context, "narrow", num_instances, context.seed, {}, (teacher,), config, start)
+
+
+def _pretrained_stages(context: TrainingContext, num_instances: int) -> Iterator[Stage]:
+    model_config = context.config.model
+    if has_pretrained_width(model_config, num_instances):
+        return
+    key = _key(model_config, num_instances)
+    previous: Stage | None = None
+    phases: tuple[Literal["prime", "pretrain"], ...] = ("prime", "pretrain")
+    for name in phases:
+        config = getattr(context.config, name)
+        if config.num_updates == 0:
+            continue
+        start = _pretraining_start(context, name, num_instances, previous)
+        needs = () if previous is None else (previous,)
+        previous = Stage(context, name, num_instances, context.seed, key, needs, config, start)
+        yield previous
+
+
+def _pretraining_start(
+    context: TrainingContext,
+    name: Literal["prime", "pretrain"],
+    num_instances: int,
+    previous: Stage | None,
+) -> Callable[[], tuple[Program, MuxedBert]]:
+    def start() -> tuple[Program, MuxedBert]:
+        device, model_config = context.precision.device, context.config.model
+        source = load_source(model_config, num_instances) if previous is None else previous.load()
+        model = source.to(device)
+        shape = model.shape
+        head = TokenHead(shape.dense_hidden_size, shape.vocab_size, shape.layer_norm_eps)
+        head.apply(initialise)
+        if previous is not None:
+            head.load_state_dict(read_tensors(previous.directory / HEAD_FILE))
+        head = head.to(device)
+        shared: dict[str, Any] = {"seed": context.seed, "precision": context.precision}
+        if name == "prime":
+            config = context.config.prime
+            held_out = context.held_out
+            primed = PrimeProgram(model, head, context.train, config, held_out=held_out, **shared)
+            return primed, model
+        teacher = load_source(model_config, 1).to(device)
+        return PretrainProgram(
+            model,
+            head,
+            teacher,
+            context.train,
+            special_ids(context.tokenizer),
+            context.config.pretrain,
+            **shared,
+        ), model
+
+    return start
+
+
+def finetune_program(
+    context: TrainingContext,
+    model: MuxedBert,
+    teacher: Stage | None,
+    config: FinetuneConfig,
+    seed: int,
+) -> tuple[Program, MuxedBert]:
+    """Yield a fine-tuning of `model`, given a head for the task if need be, and the model."""
+    device = context.precision.device
+    labels = context.task.labels
+    if model.shape.labels != labels:
+        model = with_labels(model, labels)
+    program = FinetuneProgram(
+        model.to(device),
+        None if teacher is None else teacher.load().to(device),
+        context.train,
+        context.held_out,
+        config,
+        seed=seed,
+        precision=context.precision,
+    )
+    return program, model
+
+
+def with_labels(model: MuxedBert, labels: tuple[str, ...]) -> MuxedBert:
+    """Yield the model with a new head for `labels`; the first training of a task starts so."""
+    model.shape = replace(model.shape, labels=labels, num_classes=len(labels))
+    model.sequence_head.output = nn.Linear(model.shape.dense_hidden_size, len(labels))
+    model.sequence_head.apply(initialise)
+    return model
