@@ -103,7 +103,7 @@ class ModelConfig:
     """`two_pass` applies the embedding block to each sequence and to the mixture (DataMUX);
     `single_pass` mixes token embeddings first, which is cheaper and needs its own pre-training.
     The built-in model is `single_pass` and its checkpoint overrides this, but for the multiplexer
-    `contextual`, which is `two_pass` always."""
+    `contextual`, which is `two_pass` always; the widening `blocks` is `single_pass` always."""
     mask_mode: Literal["union", "none"] = "union"
     """`union` attends to positions where any instance has a token; `none` attends to all."""
     widening: Literal["keys", "blocks"] = "keys"
@@ -157,7 +157,12 @@ class ModelConfig:
 
     def _check_blocks(self) -> None:
         """Refuse multiplexing that cannot keep blocks apart."""
-        needed = {"embed_mode": "single_pass", "demultiplexer": "rsa", "demux_norm": "all"}
+        if self.multiplexer == "contextual":
+            raise ConfigError(
+                "`model.widening` = `blocks` keeps instances apart by the keys of "
+                "`gaussian_hadamard` or `learned_hadamard`, got `model.multiplexer` = `contextual`."
+            )
+        needed = {"demultiplexer": "rsa", "demux_norm": "all"}
         for name, word in needed.items():
             if getattr(self, name) != word:
                 raise ConfigError(

@@ -50,7 +50,8 @@ def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
         if is_stacked:
             narrow, shape = needs[-1].load(), load_source(model_config, num_instances).shape
             labels = narrow.shape.labels
-            model = stack(narrow, replace(shape, labels=labels, num_classes=len(labels)))
+            shape = replace(shape, labels=labels, num_classes=len(labels))
+            model = stack(narrow, replace(shape, embed_mode="single_pass"))
         else:
             model = needs[-1].load() if needs else load_source(model_config, num_instances)
         return finetune_program(context, model, teacher, config, context.seed)

@@ -12,7 +12,7 @@ from trainers.pipeline import Trainer
 @pytest.fixture(scope="module")
 def blocks(config):
     """The recipe of the tests with wide models made of blocks."""
-    model = replace(config.model, widening="blocks", embed_mode="single_pass")
+    model = replace(config.model, widening="blocks")
     narrow = NarrowConfig(num_updates=4, num_evaluations=2, batch_size=8, learning_rate=1e-3)
     return replace(config, model=model, narrow=narrow)
 
@@ -66,14 +66,14 @@ def test_a_width_without_a_head_for_each_instance_is_refused_before_training(blo
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({"embed_mode": "two_pass"}, "`model.embed_mode` = `single_pass`, got `two_pass`"),
-        ({"demultiplexer": "index_prefix"}, "`model.demultiplexer` = `rsa`, got `index_prefix`"),
-        ({"demux_norm": "published"}, "`model.demux_norm` = `all`, got `published`"),
+        ({"multiplexer": "contextual"}, "got `model.multiplexer` = `contextual`"),
+        ({"demultiplexer": "index_prefix"}, "needs `model.demultiplexer` = `rsa`, got `index_pr"),
+        ({"demux_norm": "published"}, "needs `model.demux_norm` = `all`, got `published`"),
     ],
 )
 def test_multiplexing_that_cannot_keep_blocks_apart_is_refused(changes, needed):
-    with pytest.raises(ConfigError, match=f"`blocks` needs {needed}"):
-        ModelConfig(**{"widening": "blocks", "embed_mode": "single_pass", **changes})
+    with pytest.raises(ConfigError, match=needed):
+        ModelConfig(widening="blocks", **changes)
 
 
 def test_a_narrow_model_is_trained():
