@@ -49,9 +49,9 @@ Defaults are those of a file that extends nothing; the presets in `studies/` rep
 
 ## `[search.hyperparameters]`
 
-Keys of `trainer.prime`, `trainer.pretrain`, `trainer.finetune`, `trainer.prune` and
-`trainer.finetune_pruned` that are searched together with N and s, each with a list of values or,
-if it is a number, a range:
+Keys of `trainer.prime`, `trainer.pretrain`, `trainer.narrow`, `trainer.finetune`,
+`trainer.prune` and `trainer.finetune_pruned` that are searched together with N and s, each with a
+list of values or, if it is a number, a range:
 
 ```toml
 [search.hyperparameters]

@@ -159,8 +159,8 @@ class ModelConfig:
         """Refuse multiplexing that cannot keep blocks apart."""
         if self.multiplexer == "contextual":
             raise ConfigError(
-                "`model.widening` = `blocks` keeps instances apart by the keys of "
-                "`gaussian_hadamard` or `learned_hadamard`, got `model.multiplexer` = `contextual`."
+                "`model.widening` = `blocks` keeps instances apart by keys: `model.multiplexer` "
+                "must be `gaussian_hadamard` or `learned_hadamard`, got `contextual`."
             )
         needed = {"demultiplexer": "rsa", "demux_norm": "all"}
         for name, word in needed.items():

@@ -66,7 +66,7 @@ def test_a_width_without_a_head_for_each_instance_is_refused_before_training(blo
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({"multiplexer": "contextual"}, "got `model.multiplexer` = `contextual`"),
+        ({"multiplexer": "contextual"}, "or `learned_hadamard`, got `contextual`"),
         ({"demultiplexer": "index_prefix"}, "needs `model.demultiplexer` = `rsa`, got `index_pr"),
         ({"demux_norm": "published"}, "needs `model.demux_norm` = `all`, got `published`"),
     ],
