@@ -4,7 +4,9 @@ Every row is made by the code that a search stores it with, but all rows of a st
 one transaction, and Optuna's in bulk: trial by trial, 10,000 would take minutes.
 
     wide      no candidate twice, as a search leaves it: the grid grows with the number of trials
-              (20 widths, as many sparsities as it takes), a fifth of it is untried
+              (20 widths, as many sparsities as it takes), a fifth of it is untried; a grid has
+              at most 10,000 candidates, so that 10,000 trials leave the last 6 untried and are
+              9,994
     repeated  the default grid of 36 candidates, of which 30 are tried again and again with other
               seeds: not what a search of widths and sparsities alone does, but what a study looks
               like in which each pair was tried with many hyperparameters
@@ -22,7 +24,7 @@ import numpy as np
 import optuna
 import sqlalchemy as sa
 
-from autoprumux.config import SearchConfig, StudyConfig
+from autoprumux.config import MAX_CANDIDATES, SearchConfig, StudyConfig
 from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Choice, HistoryPoint, Measurement, PhaseRecord, RunnerUp
 from autoprumux.search.objective import trial_seed
@@ -41,7 +43,7 @@ Kind = Literal["wide", "repeated"]
 NAME = "qnli-large"
 WIDTHS = tuple(range(1, 21))
 NUM_UNTRIED = 6
-"""Candidates that a `repeated` study leaves untried."""
+"""Candidates that a study leaves untried at least."""
 POINTS_PER_PHASE = 10
 """Values in the history of a trained phase."""
 ENVIRONMENT = {f"fact_{k}": f"value {k} of the environment" for k in range(12)}
@@ -62,7 +64,8 @@ class LargeStudy:
             budgets=(0.01, 0.02, 0.05), max_trials=10 * self.num_trials + 100, stop_chance=0.0
         )
         if self.kind == "wide":
-            num = max(2, math.ceil(1.25 * self.num_trials / len(WIDTHS)))
+            most = MAX_CANDIDATES // len(WIDTHS)
+            num = min(most, max(2, math.ceil(1.25 * self.num_trials / len(WIDTHS))))
             sparsities = tuple(round(0.95 * k / (num - 1), 6) for k in range(num))
             search = replace(search, widths=WIDTHS, sparsities=sparsities)
         return StudyConfig(name=NAME, search=search, trainer=TrainerConfig(task="qnli"))
@@ -81,6 +84,8 @@ class LargeStudy:
             shuffled = list(
                 itertools.islice(itertools.cycle(shuffled[:-NUM_UNTRIED]), self.num_trials)
             )
+        else:
+            shuffled = shuffled[:-NUM_UNTRIED]
         return [baseline, *shuffled][: self.num_trials]
 
 

@@ -83,9 +83,10 @@ def open_dashboard(
     with ExitStack() as stack:
         database = open_database(storage, must_exist=True)
         stack.callback(database.close)
-        newest = Repository(database).load_study(name=study, task=task)
+        repository = Repository(database)
+        newest = repository.load_study(name=study, task=task)
         is_chosen = study is not None or task is not None
-        opened = _open(database, budgets, artifacts, tell)
+        opened = _open(repository, database, budgets, artifacts, tell)
         store = None if opened.artifacts is None else opened.artifacts.store
         server = make_dashboard(opened.storage, store, host=host, port=port)
         stack.callback(server.server_close)
@@ -131,6 +132,7 @@ class _Opened:
 
 
 def _open(
+    repository: "Repository",
     database: "Database",
     budgets: tuple[float, ...] | None,
     place: Path | str | None,
@@ -138,9 +140,6 @@ def _open(
 ) -> _Opened:
     from autoprumux.dashboard.feasibility import FeasibilityStorage
     from autoprumux.storage.artifacts import open_artifacts
-    from autoprumux.storage.repository import Repository
-
-    repository = Repository(database)
 
     def budgets_of(name: str) -> Sequence[float]:
         declared = {record.name: record.budgets for record in repository.list_studies()}

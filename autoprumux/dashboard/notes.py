@@ -2,8 +2,16 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
-from autoprumux.answers import BudgetAnswer, MeasuredModel, answer_budgets, measured_models
+from autoprumux.answers import (
+    BudgetAnswer,
+    MeasuredModel,
+    answer_budgets,
+    measured_models,
+    pareto_front,
+)
 from autoprumux.errors import AutoPrumuxError
 from autoprumux.records import Measurement, StudyRecord, TrialRecord
 from autoprumux.report.answers import is_builtin
@@ -14,6 +22,14 @@ from autoprumux.storage.trials import MEETS_BUDGET
 
 OWN_TEXT_BELOW = "[//]: # (autoprumux writes what is above this line; below it, the text is yours)"
 """Markdown shows nothing for it."""
+
+TRIALS_NAME = "trials.csv"
+"""Of the file beside the study's note that has all trials."""
+
+MOST_NOTES = 200
+"""Trials with a note. optuna-dashboard keeps notes with the study and looks through those of all
+trials for each trial that it shows: with a note each, a page of 1,000 trials takes seconds and one
+of 10,000 minutes."""
 
 
 def study_note(study: StudyRecord, budgets: Sequence[float], storage: str) -> str:
@@ -34,23 +50,44 @@ def study_note(study: StudyRecord, budgets: Sequence[float], storage: str) -> st
         fault or _answers(answers),
         "Optuna's list of best trials is the front of accuracy and speed-up; it knows no budget.",
         "## How to read the trials",
-        _reading(budgets),
+        _reading(study, budgets),
         "## Go on",
         code_block(line for line in shown if STUDY_FILE not in line),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def trial_notes(study: StudyRecord, budgets: Sequence[float]) -> dict[int, str]:
-    """Yield the notes of all ended trials by their numbers."""
+def trial_notes(
+    study: StudyRecord, budgets: Sequence[float], numbers: AbstractSet[int]
+) -> dict[int, str]:
+    """Yield the notes of those of the trials `numbers` that have ended, by their numbers."""
+    noted = [trial for trial in ended_trials(study) if trial.number in numbers]
+    candidates = {trial.candidate for trial in noted}
+    known = tuple(t for t in study.trials if t.candidate in candidates)
     baseline = study.baseline
-    models = [] if baseline is None else measured_models(study, baseline)
+    models = [] if baseline is None else measured_models(replace(study, trials=known), baseline)
     compared = {model.candidate: model for model in models}
     return {
         trial.number: _trial_note(trial, compared.get(trial.candidate), budgets, study)
-        for trial in study.trials
-        if trial.state != "running"
+        for trial in noted
     }
+
+
+def ended_trials(study: StudyRecord) -> list[TrialRecord]:
+    """Yield the trials that are done, in order of their number."""
+    return [trial for trial in study.trials if trial.state != "running"]
+
+
+def noted_trials(study: StudyRecord) -> set[int]:
+    """Yield the numbers of the trials that have notes: all, or those on the front and the newest.
+
+    See `MOST_NOTES`.
+    """
+    ended = ended_trials(study)
+    front = {candidate for candidate, _ in pareto_front(study.measured)}
+    first = [trial.number for trial in ended if trial.candidate in front]
+    others = [trial.number for trial in ended if trial.candidate not in front]
+    return set((others + first)[-MOST_NOTES:])
 
 
 def _setting(study: StudyRecord, budgets: Sequence[float]) -> str:
@@ -123,15 +160,21 @@ def _closest(model: MeasuredModel | None) -> str:
     return f"; closest: {model.candidate} loses {loss:.2f} at {model.speedup:.2f}x"
 
 
-def _reading(budgets: Sequence[float]) -> str:
+def _reading(study: StudyRecord, budgets: Sequence[float]) -> str:
+    num_ended = len(ended_trials(study))
+    noted = "Each trial's note tells the other budgets"
+    if num_ended > MOST_NOTES:
+        noted = (
+            f"Of {num_ended} trials {MOST_NOTES} have a note, those on the front and the newest, "
+            f"which tells the other budgets; `{TRIALS_NAME}` has a row for each trial"
+        )
     return (
         "Objectives: `accuracy` on the whole validation set (a fraction) and `speedup` "
         "(throughput over the dense baseline's), both to be maximised. Parameters: "
         "`num_instances` is N, `sparsity` is s as requested. A trial is infeasible (grey in "
         f"plots, `{MEETS_BUDGET}` false) if it loses more accuracy than the loosest budget, "
         f"{escape(f'{100 * max(budgets):g}')} points. "
-        "Each trial's note tells the other budgets; its files are the training's log and the "
-        "values that its phases reported."
+        f"{noted}; a trial's files are the training's log and the values that its phases reported."
     )
 
 

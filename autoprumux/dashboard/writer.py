@@ -2,25 +2,47 @@
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from autoprumux.dashboard.notes import OWN_TEXT_BELOW, study_note, trial_notes
+from autoprumux.dashboard.notes import (
+    MOST_NOTES,
+    OWN_TEXT_BELOW,
+    TRIALS_NAME,
+    ended_trials,
+    noted_trials,
+    study_note,
+    trial_notes,
+)
+from autoprumux.dashboard.stored import (
+    PREFIX,
+    Attributes,
+    Owner,
+    note_attributes,
+    note_prefix,
+    note_text,
+    notes_by_owner,
+    plot_attributes,
+    plot_prefix,
+)
 from autoprumux.records import Candidate, Choice, Measurement, StudyRecord, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.database import Database
 from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.repository import Repository
+from autoprumux.storage.study_attributes import (
+    change_study_attributes,
+    read_study_attributes,
+    trial_identifiers,
+)
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.storages import BaseStorage
-
     from autoprumux.search.objective import Listener
+    from autoprumux.storage.optuna_storage import ClosingStorage
 
-REPORT_NAME, FRONT_NAME, TRIALS_NAME = "report.html", "front.png", "trials.csv"
+REPORT_NAME, FRONT_NAME = "report.html", "front.png"
 
 _logger = logging.getLogger(__name__)
 
@@ -28,49 +50,67 @@ _logger = logging.getLogger(__name__)
 class StudyWriter:
     """Writes what optuna-dashboard shows of one study beside Optuna's own tables."""
 
-    def __init__(self, storage: "BaseStorage", name: str) -> None:
-        """Open Optuna's study.
+    def __init__(self, storage: "ClosingStorage", name: str) -> None:
+        """Look for Optuna's study.
 
         Raises:
             KeyError: If Optuna has no study of this name.
         """
-        import optuna
-
         self._storage = storage
-        # A study of its own: the search's sampler takes each look at a trial for work on it.
-        self._study = optuna.load_study(study_name=name, storage=storage)
         self.study_id = storage.get_study_id_from_name(name)
 
-    def write_notes(
-        self, record: StudyRecord, budgets: Sequence[float], url: str, *, only: int | None = None
-    ) -> None:
-        """Write the notes of the study and of its ended trials; text of the users' own stays.
+    def write_notes(self, record: StudyRecord, budgets: Sequence[float], url: str) -> None:
+        """Write the notes of the study and of trials; text of the users' own stays.
+
+        Of a study with more than `MOST_NOTES` ended trials only so many have one, and those that
+        a user has written in; earlier notes of others are removed.
 
         Args:
             record: The study with its trials.
             budgets: Those to tell about, fractions.
             url: Database URL without passwords.
-            only: Number of the one trial to write about; None writes them all, and the study's.
         """
-        import optuna
+        trial_ids = trial_identifiers(self._storage, self.study_id)
+        numbers = {trial_id: number for number, trial_id in trial_ids.items()}
+        stored = notes_by_owner(self._read(PREFIX))
+        kept = {
+            numbers[owner]
+            for owner, attributes in stored.items()
+            if owner in numbers and own_text(note_text(attributes, owner))
+        }
+        notes = trial_notes(record, budgets, noted_trials(record) | kept)
+        texts: dict[Owner, str] = {
+            trial_ids[number]: text for number, text in notes.items() if number in trial_ids
+        }
+        texts[None] = study_note(record, budgets, url)
+        changed: dict[str, Any] = {}
+        gone = {key for owner in stored.keys() - texts.keys() for key in stored[owner]}
+        for owner, text in texts.items():
+            new, old = _changes(text, owner, stored.get(owner, {}))
+            changed |= new
+            gone |= old
+        change_study_attributes(self._storage, self.study_id, changed, gone)
 
-        for number, text in trial_notes(record, budgets).items():
-            if only in (None, number):
-                trial_id = self._storage.get_trial_id_from_study_id_trial_number(
-                    self.study_id, number
-                )
-                self._write(optuna.Trial(self._study, trial_id), text)
-        if only is None:
-            self._write(self._study, study_note(record, budgets, url))
+    def write_note(self, record: StudyRecord, budgets: Sequence[float], number: int) -> None:
+        """Write the note of one ended trial, unless the study has too many for that."""
+        if len(ended_trials(record)) > MOST_NOTES:
+            return
+        owner = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        stored = self._read(note_prefix(owner))
+        for text in trial_notes(record, budgets, {number}).values():
+            changed, gone = _changes(text, owner, stored)
+            change_study_attributes(self._storage, self.study_id, changed, gone)
 
     def write_plots(self, record: StudyRecord, budgets: Sequence[float]) -> None:
         """Attach front and budget curve, in place of earlier ones."""
-        from optuna_dashboard import save_plotly_graph_object
-
         from autoprumux.dashboard.plots import study_plots
 
         for identifier, figure in study_plots(record, budgets):
-            save_plotly_graph_object(self._study, figure, graph_object_id=identifier)
+            stored = self._read(plot_prefix(identifier))
+            new = plot_attributes(identifier, str(figure.to_json()))
+            changed = {key: value for key, value in new.items() if stored.get(key) != value}
+            gone = stored.keys() - new.keys()
+            change_study_attributes(self._storage, self.study_id, changed, gone)
 
     def write_files(
         self, record: StudyRecord, budgets: Sequence[float], url: str, artifacts: Artifacts
@@ -80,13 +120,8 @@ class StudyWriter:
             for file in _study_files(folder, record, budgets, url):
                 artifacts.attach_to_study(self.study_id, file)
 
-    def _write(self, owner: "optuna.Study | optuna.Trial", text: str) -> None:
-        from optuna_dashboard import get_note, save_note
-
-        stored = get_note(owner)
-        note = with_own_text(text, stored)
-        if note != stored:
-            save_note(owner, note)
+    def _read(self, prefix: str) -> dict[str, Any]:
+        return read_study_attributes(self._storage, self.study_id, prefix)
 
 
 class NoteWriter:
@@ -117,20 +152,21 @@ class NoteWriter:
     def trial_finished(self, trial: TrialRecord, baseline: Measurement | None) -> None:
         """Pass it on and write the trial's note."""
         self._listener.trial_finished(trial, baseline)
-        self._write(only=trial.number)
+        self._write(lambda writer, record: writer.write_note(record, record.budgets, trial.number))
 
     def write_all(self) -> None:
         """Bring all notes up to date; the budgets may be others than when they were written."""
-        self._write(only=None)
+        url = self._database.url
+        self._write(lambda writer, record: writer.write_notes(record, record.budgets, url))
 
-    def _write(self, *, only: int | None) -> None:
+    def _write(self, write: Callable[[StudyWriter, StudyRecord], None]) -> None:
         if not self._is_on:
             return
         try:
             if self._writer is None:
                 self._writer = StudyWriter(self._database.optuna_storage(), self._name)
             record = Repository(self._database).load_study(self._name)
-            self._writer.write_notes(record, record.budgets, self._database.url, only=only)
+            write(self._writer, record)
         except Exception as error:
             # Whatever is wrong with a note, the search matters more.
             self._is_on = False
@@ -139,9 +175,24 @@ class NoteWriter:
 
 def with_own_text(text: str, stored: str) -> str:
     """Yield the note `text` with what users added to the `stored` one."""
+    return f"{text}\n\n{OWN_TEXT_BELOW}\n\n{own_text(stored)}".rstrip() + "\n"
+
+
+def own_text(stored: str) -> str:
+    """Yield what users wrote in a stored note."""
     _, mark, below = stored.partition(OWN_TEXT_BELOW)
     own = below if mark else stored  # without the mark, users wrote all of it
-    return f"{text}\n\n{OWN_TEXT_BELOW}\n\n{own.strip()}".rstrip() + "\n"
+    return own.strip()
+
+
+def _changes(text: str, owner: Owner, stored: Attributes) -> tuple[dict[str, Any], set[str]]:
+    """Yield the attributes to set and those to delete so that a note reads `text`."""
+    old = note_text(stored, owner)
+    note = with_own_text(text, old)
+    if note == old:
+        return {}, set()
+    new = note_attributes(note, owner, stored)
+    return new, set(stored) - set(new)
 
 
 def _study_files(
