@@ -214,5 +214,7 @@ def _write_trials(file: Path, record: StudyRecord) -> Path:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow([column.name for column in columns(record)])
-        writer.writerows([entry.text for entry in row] for row in trial_rows(record))
+        writer.writerows(
+            [entry.text for entry in row] for row in trial_rows(record, record.trials)
+        )
     return file

@@ -24,7 +24,7 @@ from autoprumux.report.page.courses import CourseInfo, course_info, draw_courses
 from autoprumux.report.page.front import draw_front, front_info
 from autoprumux.report.page.surfaces import draw_surfaces, surface_info
 from autoprumux.report.page.theme import Figure
-from autoprumux.report.page.trials import columns, trial_rows
+from autoprumux.report.page.trials import columns, shown_trials, trial_rows
 from autoprumux.report.tables import BUILTIN_NOTE
 
 
@@ -68,6 +68,7 @@ def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> s
     """
     courses = course_info(study)
     baseline = study.baseline
+    trials = shown_trials(study)
     parts = _parts(study, baseline, budgets) if baseline else _Parts()
     template = _environment().get_template("page.html")
     return template.render(
@@ -79,7 +80,7 @@ def render_page(study: StudyRecord, budgets: Sequence[float], storage: str) -> s
         front=draw_front(front_info(study, budgets)) if study.measured else None,
         parts=parts,
         columns=columns(study),
-        rows=trial_rows(study),
+        rows=list(zip(trials, trial_rows(study, trials), strict=True)),
         courses=draw_courses(courses),
         course_options=_course_options(courses),
         facts=provenance.facts(study),

@@ -14,6 +14,8 @@ MAX_WIDTHS_APART = len(theme.OTHERS)
 """More widths than this share one series; the text under the pointer names N."""
 MAX_BARS = 80
 """With more models, only those of the front and of the baselines show their intervals."""
+MAX_POINTS = 600
+"""With more models, only so many are drawn: those of the front, and others evenly spread."""
 MAX_BUDGET_LINES = 3
 LABEL_WIDTH, LABEL_HEIGHT = 0.2, 0.06
 """Shares of the figure that the label of a budget may take."""
@@ -40,8 +42,10 @@ class FrontPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontInfo:
-    """What the figure of the front shows."""
+    """What the figure of the front shows; see `MAX_POINTS`."""
 
+    num_models: int
+    """Measured, shown or not."""
     baseline: FrontPoint | None
     front: tuple[FrontPoint, ...]
     """Models that no other one beats in accuracy and speed-up, the slowest first."""
@@ -56,7 +60,7 @@ class FrontInfo:
 
     @property
     def points(self) -> tuple[FrontPoint, ...]:
-        """Every measured model once."""
+        """Every shown model once."""
         both = (*self.pruned_only, *self.muxed_only)
         others = (point for points in self.combined.values() for point in points)
         return (*{point.candidate: point for point in both}.values(), *others)
@@ -94,11 +98,14 @@ def front_info(study: StudyRecord, budgets: Sequence[float]) -> FrontInfo:
     points = {c: _alone(c, m) for c, m in study.measured.items()}
     if baseline is not None:
         points = {m.candidate: _compared(m, baseline) for m in measured_models(study, baseline)}
-    ordered = [points[candidate] for candidate in sorted(study.best_settings.values())]
+    front = [candidate for candidate, _ in pareto_front(study.measured)]
+    scored = sorted(study.best_settings.values())
+    ordered = [points[candidate] for candidate in _spread(scored, {*front, Candidate(1, 0.0)})]
     widths = sorted({c.num_instances for c in points if c.num_instances > 1 and c.sparsity > 0})
     return FrontInfo(
+        num_models=len(scored),
         baseline=points.get(Candidate(1, 0.0)),
-        front=tuple(points[candidate] for candidate, _ in pareto_front(study.measured)),
+        front=tuple(points[candidate] for candidate in front),
         pruned_only=tuple(p for p in ordered if p.candidate.num_instances == 1),
         muxed_only=tuple(p for p in ordered if p.candidate.sparsity == 0.0),
         combined={
@@ -173,6 +180,12 @@ def draw_front(info: FrontInfo) -> theme.Figure:
     )
 
 
+def _spread(candidates: Sequence[Candidate], kept: Collection[Candidate]) -> list[Candidate]:
+    """Yield `candidates`, of many those `kept` and others in equal steps."""
+    step = max(1, math.ceil(len(candidates) / MAX_POINTS))
+    return [c for place, c in enumerate(candidates) if place % step == 0 or c in kept]
+
+
 def _combined(info: FrontInfo) -> list[Series]:
     groups = {f"N = {width}, pruned": points for width, points in info.combined.items()}
     if len(groups) > MAX_WIDTHS_APART:
@@ -217,7 +230,7 @@ def _front_line(info: FrontInfo) -> go.Scatter:
     """The border of what is reachable: between two models, the accuracy of the faster one."""
     return go.Scatter(
         name="measured front",
-        x=[p.speedup for p in info.front],
+        x=[theme.short(p.speedup) for p in info.front],
         y=[theme.percent(p.accuracy) for p in info.front],
         mode="lines",
         line={"shape": "vh", "color": theme.MUTED, "width": 6},
@@ -232,7 +245,7 @@ def _trace(series: Series, barred: Collection[Candidate]) -> go.Scatter:
     accuracies = [(100 * p.accuracy_low, 100 * p.accuracy, 100 * p.accuracy_high) for p in points]
     return go.Scatter(
         name=series.name,
-        x=[p.speedup for p in points],
+        x=[theme.short(p.speedup) for p in points],
         y=[theme.percent(p.accuracy) for p in points],
         error_x=_bars([(p.speedup_q1, p.speedup, p.speedup_q3) for p in points], shown),
         error_y=_bars(accuracies, shown),
@@ -303,6 +316,12 @@ def _budget_label(line: BudgetLine) -> dict[str, object]:
 
 def _caption(info: FrontInfo, has_all_bars: bool) -> str:
     parts = ["Every mark is a model that was trained and measured; the broad line is the front."]
+    num_shown = len(info.points)
+    if num_shown < info.num_models:
+        parts.append(
+            f"Of {info.num_models} models {num_shown} are shown, those on the front and others "
+            "evenly spread over N and s."
+        )
     if info.baseline is not None:
         parts.append(
             "Vertical bars: 95 % interval of the difference to the dense baseline, added to its "

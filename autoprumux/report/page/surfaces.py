@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import plotly.graph_objects as go
 
@@ -24,6 +25,11 @@ from autoprumux.surrogates.performance import (
 
 MAX_LABELLED = 12
 """Columns and rows up to which every cell shows its number."""
+MAX_CELLS, MAX_WIDTHS = 600, 40
+"""Of a larger grid, sparsities and widths in equal steps are shown."""
+
+
+_Value = TypeVar("_Value", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +62,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceInfo:
-    """All pairs of a width and a sparsity."""
+    """All pairs of a width and a sparsity; see `MAX_CELLS`."""
 
     widths: tuple[int, ...]
     sparsities: tuple[float, ...]
+    num_cells: int
+    """Of the grid, shown or not."""
     cells: tuple[tuple[Cell, ...], ...]
     """A row per width, a column per sparsity."""
 
@@ -93,6 +101,10 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
     known = {*candidate_grid(study), *models}
     widths = tuple(sorted({c.num_instances for c in known}))
     sparsities = tuple(sorted({c.sparsity for c in known}))
+    num_cells = len(widths) * len(sparsities)
+    if num_cells > MAX_CELLS:
+        widths = _spread(widths, MAX_WIDTHS)
+        sparsities = _spread(sparsities, MAX_CELLS // len(widths))
     grid = [Candidate(n, s) for n in widths for s in sparsities]
     failed = {t.candidate.cell for t in study.trials if t.failure is not None} - models.keys()
     performance = PerformanceModel.from_measured(
@@ -105,6 +117,7 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
     return SurfaceInfo(
         widths=widths,
         sparsities=sparsities,
+        num_cells=num_cells,
         cells=tuple(tuple(cells[Candidate(n, s)] for s in sparsities) for n in widths),
     )
 
@@ -163,6 +176,11 @@ _PANELS = (
 )
 
 
+def _spread(values: tuple[_Value, ...], most: int) -> tuple[_Value, ...]:
+    """Yield at most so many of the values, in equal steps."""
+    return values[:: math.ceil(len(values) / most)]
+
+
 def _cell(
     prediction: PerformancePrediction, measured: MeasuredModel | None, *, is_failed: bool
 ) -> Cell:
@@ -191,7 +209,15 @@ def _draw(info: SurfaceInfo, panel: _Panel) -> theme.Figure:
         height=min(130 + 46 * len(info.widths), 560),
         showlegend=False,
     )
-    return theme.Figure(key=panel.key, title=panel.title, caption=panel.caption, chart=drawn)
+    caption = f"{panel.caption}{_left_out(info)}"
+    return theme.Figure(key=panel.key, title=panel.title, caption=caption, chart=drawn)
+
+
+def _left_out(info: SurfaceInfo) -> str:
+    num_shown = len(info.widths) * len(info.sparsities)
+    if num_shown == info.num_cells:
+        return ""
+    return f" Of the grid's {info.num_cells} pairs {num_shown}, in equal steps, are shown."
 
 
 def _heatmap(info: SurfaceInfo, panel: _Panel) -> go.Heatmap:
@@ -199,7 +225,7 @@ def _heatmap(info: SurfaceInfo, panel: _Panel) -> go.Heatmap:
     is_labelled = max(len(info.widths), len(info.sparsities)) <= MAX_LABELLED
     return go.Heatmap(
         z=[[round(panel.scale(value), 4) for value in row] for row in values],
-        text=[[format(value, panel.form) for value in row] for row in values],
+        text=[[format(v, panel.form) for v in row] for row in values] if is_labelled else None,
         hovertext=[[_hover(cell, panel) for cell in row] for row in info.cells],
         texttemplate="%{text}" if is_labelled else None,
         hovertemplate="%{hovertext}<extra></extra>",

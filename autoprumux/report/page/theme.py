@@ -133,6 +133,11 @@ def speedup_ticks(speedups: Sequence[float]) -> list[float]:
     return list(_COARSE_TICKS if is_wide else _FINE_TICKS)
 
 
+def short(value: float) -> float:
+    """Yield a number with the digits that a reader can see, which keeps the page small."""
+    return float(f"{value:.7g}")
+
+
 def percent(fraction: float) -> float:
     """Yield a fraction in percent, or percentage points, without the noise of binary numbers."""
     return round(100.0 * fraction, 4)

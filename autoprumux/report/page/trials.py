@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from autoprumux.answers import MeasuredModel, measured_models
+from autoprumux.answers import MeasuredModel, measured_models, pareto_front
 from autoprumux.records import StudyRecord, TrialRecord
 from autoprumux.report.answers import is_setting_searched
 from autoprumux.report.tables import disturbed_mark
@@ -31,6 +31,9 @@ class Column:
     name: str
     is_number: bool = True
 
+
+MAX_ROWS = 800
+"""Trials in the page; of more, those on the front and the newest."""
 
 _SETTING = "hyperparameters"
 
@@ -61,12 +64,21 @@ def columns(study: StudyRecord) -> list[Column]:
     return [column for column, _ in _shown(study, COLUMNS)]
 
 
-def trial_rows(study: StudyRecord) -> list[list[Entry]]:
-    """Yield a row per trial in order of their numbers, an entry per column."""
+def shown_trials(study: StudyRecord) -> Sequence[TrialRecord]:
+    """Yield the trials that the page shows, in order of their number; see `MAX_ROWS`."""
+    if len(study.trials) <= MAX_ROWS:
+        return study.trials
+    front = {candidate for candidate, _ in pareto_front(study.measured)}
+    order = sorted(study.trials, key=lambda trial: (trial.candidate in front, trial.number))
+    return sorted(order[-MAX_ROWS:], key=lambda trial: trial.number)
+
+
+def trial_rows(study: StudyRecord, trials: Sequence[TrialRecord]) -> list[list[Entry]]:
+    """Yield a row for each of `trials`, an entry per column."""
     baseline = study.baseline
     models = [] if baseline is None else measured_models(study, baseline)
     by_measurement = {id(model.measurement): model for model in models}
-    rows = [_row(trial, by_measurement.get(id(trial.measurement))) for trial in study.trials]
+    rows = [_row(trial, by_measurement.get(id(trial.measurement))) for trial in trials]
     return [[entry for _, entry in _shown(study, row)] for row in rows]
 
 

@@ -12,7 +12,9 @@ import optuna_dashboard
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
+import autoprumux.dashboard.notes as notes_module
 import autoprumux.dashboard.writer as writer_module
+from autoprumux.answers import pareto_front
 from autoprumux.dashboard.notes import OWN_TEXT_BELOW
 from autoprumux.dashboard.writer import StudyWriter, with_own_text
 from autoprumux.storage.artifacts import Artifacts
@@ -145,6 +147,79 @@ def test_text_of_the_users_own_stays(made):
     assert note.endswith(f"{OWN_TEXT_BELOW}\n\nSeen by me.\n")
     assert trial_note(made, 0).startswith("# N=1 s=0.00\n")
     assert trial_note(made, 0).endswith("\n\nMine alone.\n")
+
+
+def test_of_many_trials_the_front_and_the_newest_have_notes(made, monkeypatch):
+    monkeypatch.setattr(notes_module, "MOST_NOTES", 3)
+    monkeypatch.setattr(writer_module, "MOST_NOTES", 3)
+    study = made.study()
+    hidden = number_of(made, 1, 0.9)
+    before = {number for number in range(6) if trial_note(made, number)}
+
+    record = refresh(made, has_files=False)
+
+    front = {candidate for candidate, _ in pareto_front(record.measured)}
+    noted = {trial.candidate for trial in record.trials if trial_note(made, trial.number)}
+    assert before == set(range(6))
+    assert len(noted) == 3
+    assert noted <= front or front <= noted
+    assert "Of 6 trials 3 have a note" in optuna_dashboard.get_note(made.study())
+
+    optuna_dashboard.save_note(optuna.Trial(study, study.trials[hidden]._trial_id), "Mine.")
+    refresh(made, has_files=False)
+
+    assert trial_note(made, hidden).startswith("# N=1 s=0.90\n")
+    assert trial_note(made, hidden).endswith("\n\nMine.\n")
+
+
+def test_notes_that_are_no_longer_written_leave_no_attributes(made, monkeypatch):
+    monkeypatch.setattr(notes_module, "MOST_NOTES", 1)
+    monkeypatch.setattr(writer_module, "MOST_NOTES", 1)
+
+    refresh(made, has_files=False)
+
+    keys = [key for key in made.attributes() if re.match(r"dashboard:\d+:note_", key)]
+    study_of_one = {key.split(":")[1] for key in keys}
+    assert len(study_of_one) == 2  # a trial of each of the two studies in the database
+
+
+def test_a_search_writes_no_further_notes_of_single_trials_beyond_the_limit(made, monkeypatch):
+    monkeypatch.setattr(writer_module, "MOST_NOTES", 5)
+    database = open_database(made.url, must_exist=True)
+    writer = StudyWriter(database.optuna_storage(), NAME)
+    record = Repository(database).load_study(NAME)
+    before = made.attributes()
+
+    writer.write_note(record, (0.001,), 0)
+    unchanged = made.attributes()
+    monkeypatch.setattr(writer_module, "MOST_NOTES", 6)
+    writer.write_note(record, (0.001,), 0)
+    database.close()
+
+    assert unchanged == before
+    assert "meets 0.1 points" in trial_note(made, 0)
+
+
+def test_a_shorter_note_leaves_nothing_of_a_longer_one(made):
+    study = made.study()
+    optuna_dashboard.save_note(study, f"{OWN_TEXT_BELOW}\n{'long ' * 2000}")
+    refresh(made, has_files=False)
+    assert optuna_dashboard.get_note(study).endswith("long\n")
+    optuna_dashboard.save_note(study, "")
+
+    refresh(made, has_files=False)
+
+    assert "long" not in optuna_dashboard.get_note(study)
+    assert optuna_dashboard.get_note(study).startswith("# qnli-embedded\n")
+
+
+def test_an_own_note_counts_as_changed_for_who_edits_it_in_the_dashboard(made):
+    before = made.storage.get_study_system_attrs(1)["dashboard:note_ver"]
+
+    refresh(made, budgets=(0.05,), has_files=False)
+
+    after = made.storage.get_study_system_attrs(1)
+    assert after["dashboard:note_ver"] == before + 1
 
 
 def test_own_text_is_kept_however_often_a_note_is_written():

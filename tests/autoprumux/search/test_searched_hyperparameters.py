@@ -362,7 +362,7 @@ def test_output_names_the_values_that_won(tuned: SearchOutcome) -> None:
 def test_report_has_a_column_and_maps_of_the_best_settings(tuned: SearchOutcome) -> None:
     record = tuned.study
     names = [column.name for column in columns(record)]
-    rows = trial_rows(record)
+    rows = trial_rows(record, record.trials)
     assert record.baseline is not None
 
     front = front_info(record, record.budgets)
