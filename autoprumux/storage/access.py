@@ -93,7 +93,9 @@ def _rows_of(connection: sqlite3.Connection, place: str) -> Rows:
         condition = " AND ".join(f"{name} = ?" for name in where) or "1"
         order = ", ".join(key)
         query = f"SELECT * FROM {table} WHERE {condition} ORDER BY {order}"
-        rows = connection.execute(query, tuple(where.values())).fetchall()
-        return [dict(row) for row in rows]
+        found = connection.execute(query, tuple(where.values()))
+        found.row_factory = None
+        names = [row["name"] for row in columns]
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     return fetch

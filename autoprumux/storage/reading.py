@@ -238,7 +238,8 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
 def candidate_of_row(row: StoredRow) -> Candidate:
     """Yield the candidate of a row that names one."""
     cell = stored_candidate(row["num_instances"], row["sparsity"])
-    return replace(cell, hyperparameters=values_of(row["hyperparameters"], "hyperparameters"))
+    values = values_of(row["hyperparameters"], "hyperparameters")
+    return replace(cell, hyperparameters=values) if values else cell
 
 
 def _without(rows: Rows, tables: AbstractSet[str]) -> Rows:

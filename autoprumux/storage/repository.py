@@ -285,7 +285,8 @@ def rows_of(connection: Connection) -> Rows:
     def fetch(table: str, /, **where: int | str) -> list[StoredRow]:
         found = METADATA.tables[table]
         query = select(found).filter_by(**where).order_by(*found.primary_key)
-        return [dict(row) for row in connection.execute(query).mappings()]
+        names = found.columns.keys()
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
     return fetch
 
