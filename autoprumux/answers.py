@@ -3,12 +3,12 @@
 Importing this module loads numpy and nothing heavier.
 """
 
-import heapq
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,19 +195,37 @@ def answer_budgets(
         )
     baseline = require_baseline(study)
     require_one_device(study, baseline)
+    predictor, predictions = _predict(study)
+    ranking = _ranking(predictions, study.by_cell, baseline)
+    num_ranked = NUM_PREDICTED if confidence is None else None
+    ranked = [
+        list(islice((m for m in ranking if m.loss <= budget + _TIE), num_ranked))
+        for budget in budgets
+    ]
+    shown = None if confidence is not None else _shown(study, ranked)
     models = [
         replace(model, is_speed_measured=False) if model.candidate in predicted_speeds else model
-        for model in measured_models(study, baseline)
+        for model in measured_models(study, baseline, only=shown)
     ]
-    predictions = _predict(study)
     scored = set(study.best_settings.values())
     by_cell = {m.candidate.cell: m for m in models if m.candidate in scored}
-    return tuple(_answer(budget, models, by_cell, predictions, confidence) for budget in budgets)
+    return tuple(
+        _answer(budget, models, by_cell, (predictor, [m.candidate for m in places]), confidence)
+        for budget, places in zip(budgets, ranked, strict=True)
+    )
 
 
-def measured_models(study: StudyRecord, baseline: Measurement) -> list[MeasuredModel]:
-    """Finished trials of `study`, each compared with its dense `baseline`."""
-    measured = list(study.measured.items())
+def measured_models(
+    study: StudyRecord, baseline: Measurement, *, only: Container[Candidate] | None = None
+) -> list[MeasuredModel]:
+    """Finished trials of `study`, each compared with its dense `baseline`.
+
+    Args:
+        study: With its trials.
+        baseline: Its dense baseline.
+        only: Candidates that are asked for; None means all.
+    """
+    measured = [(c, m) for c, m in study.measured.items() if only is None or c in only]
     paired = _paired_stds([measurement for _, measurement in measured], baseline)
     return [_compare(c, m, baseline, std) for (c, m), std in zip(measured, paired, strict=True)]
 
@@ -267,19 +285,54 @@ def rank_predicted(predictions: Iterable[_Ranked], budget: float) -> list[_Ranke
     return sorted(within, key=_rank)
 
 
+class _Place(NamedTuple):
+    """A cell's place in the paper's ranking, see `rank_predicted`; the best is the smallest."""
+
+    negative_speedup: float
+    negative_accuracy: float
+    candidate: Candidate
+    loss: float
+
+
+def _ranking(
+    predictions: Iterable[PerformancePrediction],
+    measured: Mapping[Candidate, Measurement],
+    baseline: Measurement,
+) -> list[_Place]:
+    """Yield all cells, predicted or measured, the best first."""
+    unmeasured = [
+        _Place(-p.speedup, -p.accuracy, p.candidate, p.accuracy_loss) for p in predictions
+    ]
+    known = [
+        _Place(-m.throughput.speedup, -m.accuracy, cell, baseline.accuracy - m.accuracy)
+        for cell, m in measured.items()
+    ]
+    return sorted(unmeasured + known)
+
+
+def _shown(study: StudyRecord, ranked: Iterable[Sequence[_Place]]) -> set[Candidate]:
+    """Yield the measured candidates that answers can name where measured losses decide.
+
+    The fastest within any budget and the closest to it are on the front.
+    """
+    best = study.best_settings
+    front = {candidate for candidate, _ in pareto_front(study.measured)}
+    cells = {place.candidate for places in ranked for place in places}
+    return {_BASELINE, *front, *(best[cell] for cell in cells if cell in best)}
+
+
 def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePrediction]]:
-    """The model, and its predictions of all candidates but those that failed.
+    """The model, and its predictions of all unmeasured candidates but those that failed.
 
     What was stopped early is predicted: it may be within a looser budget than that of its search.
     """
     measured = study.by_cell
-    grid = sorted({*candidate_grid(study), *measured})
+    grid = sorted(set(candidate_grid(study)) - measured.keys())
     stopped = study.stopped_cells
     model = PerformanceModel.from_measured(
         measured, telling_failures(study), grid, stopped=stopped
     )
-    failed = {t.candidate.cell for t in study.trials if t.failure is not None}
-    failed -= measured.keys() | stopped.keys()
+    failed = {t.candidate.cell for t in study.trials if t.failure is not None} - stopped.keys()
     return model, model.predict([c for c in grid if c not in failed])
 
 
@@ -287,10 +340,10 @@ def _answer(
     budget: float,
     models: Collection[MeasuredModel],
     by_cell: Mapping[Candidate, MeasuredModel],
-    predictions: tuple[PerformanceModel, Sequence[PerformancePrediction]],
+    ranked: tuple[PerformanceModel, Sequence[Candidate]],
     confidence: float | None,
 ) -> BudgetAnswer:
-    model, candidates = predictions
+    model, candidates = ranked
     within = [m for m in models if m.is_within(budget, confidence)]
     best = min(within, key=_order, default=None)
     closest = None
@@ -300,7 +353,7 @@ def _answer(
             key=lambda m: (m.needed_budget(confidence), *_order(m)),
             default=None,
         )
-    ranked = [
+    within_budget = (
         _as_measured(prediction, by_cell[prediction.candidate], budget)
         if prediction.candidate in by_cell
         else _ranked(
@@ -308,26 +361,16 @@ def _answer(
             loss_interval(prediction),
             model.chance_within(prediction.candidate, budget),
         )
-        for prediction in _ranking(candidates, budget, confidence)
-    ]
-    likely = [m for m in ranked if confidence is None or m.chance >= confidence]
+        for prediction in model.predict(candidates)
+    )
+    likely = (m for m in within_budget if confidence is None or m.chance >= confidence)
     return BudgetAnswer(
         budget=budget,
         best=best,
         closest=closest,
-        predicted=tuple(likely[:NUM_PREDICTED]),
+        predicted=tuple(islice(likely, NUM_PREDICTED)),
         confidence=confidence,
     )
-
-
-def _ranking(
-    candidates: Sequence[PerformancePrediction], budget: float, confidence: float | None
-) -> list[PerformancePrediction]:
-    """Yield candidates by the paper's ranking, no more of them than will be shown."""
-    if confidence is not None:
-        return rank_predicted(candidates, budget)
-    within = (p for p in candidates if p.accuracy_loss <= budget + _TIE)
-    return heapq.nsmallest(NUM_PREDICTED, within, key=_rank)
 
 
 def _faster(models: Collection[MeasuredModel]) -> list[MeasuredModel]:
