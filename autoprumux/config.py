@@ -48,6 +48,9 @@ class SearchConfig:
     """The search stops when no candidate has a higher chance of beating the verified best."""
     stop_gain: float = 0.05
     """Share by which a candidate must beat the verified best to count."""
+    learn_from_others: bool = True
+    """True takes studies of other tasks with the same model in the database as a prior;
+    docs/search.md."""
     stop_hopeless: bool = True
     """True stops a trial that cannot meet the loosest budget any more; docs/search.md."""
     seed: int = 0

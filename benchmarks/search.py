@@ -15,6 +15,9 @@ that a model faster than the baseline meets. A made-up table is one task and one
 at any time, and several may work on parts of a family (`--shard 0/4`). `--seeds` counts only for
 samplers that draw at random. Samplers are those of `autoprumux replay`, and
 
+    related       ours, with other tasks of the same model as a prior: three made-up ones, each
+                  searched with eight trials on the same device, or the other recordings
+    unrelated     ours, on the same tables without them
     equal_costs   ours, where every trial costs the same, not more for a new width
     paper         the paper's 24 training cells, then the three its models predict to be best
     botorch       constrained expected improvement of Gaussian processes (extra `rivals`)
@@ -28,6 +31,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +46,7 @@ from search_tables import (
     NUM_TABLES,
     RECORDED,
     Table,
+    make_related,
     make_table,
     num_tables,
 )
@@ -49,9 +54,11 @@ from search_tables import (
 from autoprumux.answers import NUM_PREDICTED, rank_predicted
 from autoprumux.config import SearchConfig
 from autoprumux.search.acquisition import verified_best
+from autoprumux.search.related import as_other
 from autoprumux.search.replay import ReplayedSearch, as_sampler, replay_search
 from autoprumux.search.replay_summary import REGRET_AFTER
 from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction
+from autoprumux.surrogates.related import Others
 
 MAX_TRIALS = 16
 STOP_CHANCE = 0.05
@@ -64,12 +71,17 @@ LEVELS = {0.5: 0.674490, 0.8: 1.281552, 0.9: 1.644854}
 COLLAPSED = 0.20
 """Larger losses are no model that anybody wants; how well they are predicted does not count."""
 
-OURS = ("performance_model", "equal_costs")
+TRIALS_OF_OTHERS = 8
+"""Of each made-up task that is a prior of another."""
+
+OURS = ("performance_model", "equal_costs", "related", "unrelated")
 WITHOUT_CHANCE = {*OURS, "grid", "coverage", "hits"}
 """They do the same with every seed, unless several seeds are recorded."""
 
 
-def play(table: Table, seed: int, max_trials: int, *, sampler: str) -> dict[str, Any]:
+def play(
+    table: Table, seed: int, max_trials: int, *, sampler: str, others: Others | None = None
+) -> dict[str, Any]:
     """Yield what a search with a sampler of `autoprumux replay` did."""
     is_ours = sampler in OURS
     if sampler == "equal_costs":
@@ -81,7 +93,7 @@ def play(table: Table, seed: int, max_trials: int, *, sampler: str) -> dict[str,
         stop_chance=STOP_CHANCE * is_ours,
     )
     order = as_sampler("performance_model" if is_ours else sampler)
-    replayed = replay_search(table.evaluator, table.space, search, order)
+    replayed = replay_search(table.evaluator, table.space, search, order, others)
     return {
         "seed": seed,
         "num_until_best": replayed.num_until_best()[0],
@@ -129,9 +141,12 @@ PLAYERS: dict[str, Callable[[Table, int, int], dict[str, Any]]] = {
 
 def run_case(family: str, index: int, sampler: str, num_seeds: int = 1) -> dict[str, Any]:
     """Yield what one sampler did on one table, with each seed."""
-    table = make_table(family, index)
+    table, others = make_table(family, index), None
+    if sampler in ("related", "unrelated"):
+        table, related = make_related(family, index)
+        others = _learnt(table, related) if sampler == "related" else None
     has_chance = sampler not in WITHOUT_CHANCE or len(table.recording.seeds) > 1
-    player = PLAYERS.get(sampler) or partial(play, sampler=sampler)
+    player = PLAYERS.get(sampler) or partial(play, sampler=sampler, others=others)
     return {
         "family": family,
         "index": index,
@@ -143,6 +158,22 @@ def run_case(family: str, index: int, sampler: str, num_seeds: int = 1) -> dict[
             player(table, seed, MAX_TRIALS) for seed in range(num_seeds if has_chance else 1)
         ],
     }
+
+
+def _learnt(table: Table, related: Sequence[Table]) -> Others:
+    """Yield what other tasks tell: of made-up ones the first trials of a search, else all."""
+    baseline = table.measured()[BASELINE]
+    studies = []
+    for seed, other in enumerate(related):
+        study = other.recording.as_study(other.recording.seeds[0])
+        if table.recording.task == other.recording.task:
+            search = SearchConfig(
+                budgets=(other.budget,), max_trials=TRIALS_OF_OTHERS, seed=seed, stop_chance=0.0
+            )
+            replayed = replay_search(other.evaluator, other.space, search, "performance_model")
+            study = replace(study, trials=replayed.trials[:TRIALS_OF_OTHERS])
+        studies.append(as_other(study, baseline))
+    return Others(studies)
 
 
 def run(options: argparse.Namespace) -> None:

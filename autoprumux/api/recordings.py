@@ -13,7 +13,9 @@ from autoprumux.config import DEFAULT_STORAGE, SearchConfig, parse_budgets
 from autoprumux.errors import NoBaselineError, TooFewTrialsError, UnknownStudyError, UsageError
 
 if TYPE_CHECKING:
+    from autoprumux.evaluators.recording import Recording
     from autoprumux.records import StudyRecord
+    from autoprumux.surrogates.related import Others
     from autoprumux.validation.study import Validation
 
 
@@ -97,6 +99,7 @@ def replay_recorded(
     budget: str = "2",
     *,
     samplers: Sequence[str] = ("performance_model", "random", "grid", "tpe"),
+    prior: Sequence[str] = (),
     num_seeds: int = 5,
     max_trials: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -106,6 +109,7 @@ def replay_recorded(
         recorded: Name or file of a recording.
         budget: Percentage points, see `search_task`.
         samplers: Names of `autoprumux.search.replay.SAMPLERS`.
+        prior: Names or files of recordings of other tasks, which our sampler takes as a prior.
         num_seeds: Searches per sampler, with the seeds 0, 1, ...
         max_trials: Cap of a search; None means that of a study file that names none.
 
@@ -127,17 +131,42 @@ def replay_recorded(
     recording = load_recording(recorded).of_best_settings()
     RecordedEvaluator(recording).check()
     space = SearchSpace(recording.candidates)
+    others = _others(prior, recording) if prior else None
     return [
         summarise(
             [
                 replay_search(
-                    lambda: RecordedEvaluator(recording), space, replace(search, seed=seed), name
+                    lambda: RecordedEvaluator(recording),
+                    space,
+                    replace(search, seed=seed),
+                    name,
+                    others,
                 )
                 for seed in range(num_seeds)
             ]
         )
         for name in names
     ]
+
+
+def _others(names: Sequence[str], recording: "Recording") -> "Others":
+    """Yield what recordings of other tasks tell of this one."""
+    from autoprumux.search.related import as_other
+    from autoprumux.surrogates.related import Others
+
+    studies = _recorded_studies(names)
+    same = [study.name for study in studies if study.task == recording.task]
+    if same:
+        raise UsageError(
+            f"`--prior` must name recordings of other tasks than `{recording.task}`, "
+            f"got `{same[0]}`."
+        )
+    without = [study.name for study in studies if study.baseline is None]
+    if without:
+        raise NoBaselineError(f"The prior `{without[0]}` has no measured dense baseline.")
+    baseline = next(t.measurement for t in recording.trials if t.candidate.is_baseline)
+    assert baseline is not None  # `RecordedEvaluator.check` has looked
+    return Others([as_other(study, baseline) for study in studies])
 
 
 def _recorded_studies(names: Sequence[str]) -> "list[StudyRecord]":

@@ -97,6 +97,13 @@ def replay(
             " brute_force.",
         ),
     ] = "performance_model,random,grid,tpe",
+    prior: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="Recordings of other tasks, which performance_model takes as a prior.",
+        ),
+    ] = "",
     seeds: Annotated[int, typer.Option(metavar="NUM", help="Searches per sampler.")] = 5,
     max_trials: Annotated[
         int | None, typer.Option(metavar="NUM", help="Largest number of trials in a search.")
@@ -109,7 +116,12 @@ def replay(
     Trials until the best model is measured, regret, the answer, and the order of the trials.
     """
     summaries = replay_recorded(
-        recorded, budget, samplers=sampler.split(","), num_seeds=seeds, max_trials=max_trials
+        recorded,
+        budget,
+        samplers=sampler.split(","),
+        prior=[name for name in prior.split(",") if name],
+        num_seeds=seeds,
+        max_trials=max_trials,
     )
 
     from autoprumux.report.replay import format_replay

@@ -9,6 +9,7 @@ from autoprumux.records import Candidate, Failure, StudyRecord
 from autoprumux.search.acquisition import chance_to_beat
 from autoprumux.search.sampler import fit_model, worth_trying
 from autoprumux.search.space import SearchSpace
+from autoprumux.surrogates.related import Others
 
 MIN_TRIALS = 6
 """Trained trials before the search may call its answer settled. With fewer, predicted intervals
@@ -18,13 +19,25 @@ OTHERS_TOOK_THE_LAST = "other processes work on the last candidates"
 
 
 def is_settled(
-    record: StudyRecord, space: SearchSpace, search: SearchConfig, free: Sequence[Candidate]
+    record: StudyRecord,
+    space: SearchSpace,
+    search: SearchConfig,
+    free: Sequence[Candidate],
+    others: Others | None = None,
 ) -> bool:
-    """Yield whether none of the `free` candidates has a fair chance of beating the best."""
+    """Yield whether none of the `free` candidates has a fair chance of beating the best.
+
+    Args:
+        record: The study.
+        space: The candidates.
+        search: Budgets and stop rule.
+        free: What may be chosen.
+        others: What studies of other tasks tell.
+    """
     is_early = record.baseline is None or num_trained(record) < MIN_TRIALS
     if is_early or search.stop_chance == 0:  # 0 asks for the whole grid
         return False
-    model = fit_model(record, space)
+    model = fit_model(record, space, others)
     free = worth_trying(model, free, search.budgets)
     chance = chance_to_beat(model, record.measured, free, search.budgets, search.stop_gain)
     return chance <= search.stop_chance

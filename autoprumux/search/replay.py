@@ -30,6 +30,7 @@ from autoprumux.search.rivals import Rival, RivalStudy
 from autoprumux.search.sampler import Order, PerformanceModelSampler, free_candidates
 from autoprumux.search.space import SearchSpace
 from autoprumux.storage.trials import objectives_of
+from autoprumux.surrogates.related import Others
 
 Sampler = Order | Rival
 SAMPLERS: tuple[Sampler, ...] = (*get_args(Order), *get_args(Rival))
@@ -98,6 +99,7 @@ def replay_search(
     space: SearchSpace,
     search: SearchConfig,
     sampler: Sampler,
+    others: Others | None = None,
 ) -> ReplayedSearch:
     """Search until it would stop and the best of every budget is measured.
 
@@ -106,13 +108,14 @@ def replay_search(
         space: The candidates; it may have holes.
         search: Budgets, cap, stop rule and seed; its grid and sampler are not looked at.
         sampler: Who chooses. The stop rule is ours, so Optuna's samplers stop at the cap.
+        others: What studies of other tasks tell our sampler.
 
     Raises:
         NoBaselineError: If the dense baseline failed with this seed.
         InputError: If a candidate is not recorded.
     """
     bests = _bests(make_evaluator(), space, search)
-    replay = _Replay(make_evaluator(), space, search, sampler)
+    replay = _Replay(make_evaluator(), space, search, sampler, others)
     while not replay.is_over(bests):
         replay.run_next()
     return ReplayedSearch(
@@ -164,6 +167,7 @@ class _OwnStudy:
             history=lambda: replay.record,
             cached_widths=replay.evaluator.cached_widths,
         )
+        sampler.find_others = lambda _: replay.others
         self._study = optuna.create_study(directions=["maximize"] * 2, sampler=sampler)
 
     def ask(self) -> tuple[optuna.Trial, Candidate]:
@@ -189,6 +193,7 @@ class _Replay:
     space: SearchSpace
     search: SearchConfig
     sampler: Sampler
+    others: Others | None = None
     record: StudyRecord = field(init=False)
     num_asked: int = 0
 
@@ -250,7 +255,7 @@ class _Replay:
         if num_trials >= self.search.max_trials:
             return num_trials, "cap"
         is_ours = self.sampler in get_args(Order)
-        if is_ours and is_settled(self.record, self.space, self.search, free):
+        if is_ours and is_settled(self.record, self.space, self.search, free, self.others):
             return num_trials, "settled"
         return None
 

@@ -38,6 +38,7 @@ from autoprumux.search.objective import MINUTES, Objective
 from autoprumux.search.objective import Listener as Listener
 from autoprumux.search.opening import open_optuna_study, open_study
 from autoprumux.search.presence import at_work, new_worker
+from autoprumux.search.related import FindOthers, RelatedStudies
 from autoprumux.search.sampler import (
     BASELINE_CHOICE,
     NoCandidateLeftError,
@@ -158,6 +159,7 @@ class _Search:
     objective: Objective
     team: Team
     cached_widths: Callable[[], frozenset[int]]
+    find_others: FindOthers
 
     def run(self) -> str:
         """Run trials until there is a reason to stop, and yield it."""
@@ -257,7 +259,7 @@ class _Search:
     def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
         """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
         search = self.config.search
-        if not is_settled(record, self.space, search, free):
+        if not is_settled(record, self.space, search, free, self.find_others(record)):
             return None
         return (
             f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "
@@ -356,7 +358,7 @@ def _assemble(
         team.worker,
         limit=config.search.max_trials,
     )
-    study.sampler = PerformanceModelSampler(
+    sampler = study.sampler = PerformanceModelSampler(
         space,
         config.search.budgets,
         seed=config.search.seed,
@@ -365,6 +367,8 @@ def _assemble(
         claims=claims,
         cached_widths=evaluator.cached_widths,
     )
+    if config.search.learn_from_others:
+        sampler.find_others = RelatedStudies(repository.load_studies)
     return _Search(
         config=config,
         space=space,
@@ -389,4 +393,5 @@ def _assemble(
         ),
         team=team,
         cached_widths=evaluator.cached_widths,
+        find_others=sampler.find_others,
     )

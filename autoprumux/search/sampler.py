@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
@@ -29,10 +29,12 @@ from autoprumux.search.acquisition import (
 from autoprumux.search.claims import Claims, NoClaims
 from autoprumux.search.cost import CostModel
 from autoprumux.search.hopeless import repeatable
+from autoprumux.search.related import FindOthers, no_others
 from autoprumux.search.rivals import Rival, rank_by_rival
 from autoprumux.search.space import SearchSpace
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, read_study
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures
+from autoprumux.surrogates.related import Others
 from autoprumux.surrogates.settings import SettingModel
 
 Order = Literal["performance_model", "random", "grid"]
@@ -58,7 +60,7 @@ class PerformanceModelSampler(BaseSampler):
     It works on any study with directions (accuracy, speed-up), both maximised, and never proposes
     a candidate twice, failed and running ones included. The proposal of a trial depends only on
     the seed, the trial's number and what is measured, so a resumed search goes on as if it had
-    never stopped.
+    never stopped; with `find_others`, on what other studies have measured, too.
 
     Without `history` and `claims` it is a plain sampler that knows no more than Optuna's trials.
     After the last candidate it then stops `Study.optimize`; asked all the same, it starts over
@@ -96,6 +98,8 @@ class PerformanceModelSampler(BaseSampler):
         self._claims: Claims = claims or NoClaims()
         self._is_plain = claims is None
         self._cached_widths = cached_widths
+        self.find_others: FindOthers = no_others
+        """Yields what studies of other tasks tell of this one."""
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """See `BaseSampler`."""
@@ -168,13 +172,15 @@ class PerformanceModelSampler(BaseSampler):
         first = [Proposal(c, BASELINE_CHOICE) for c in candidates if c.is_baseline]
         others = [c for c in candidates if not c.is_baseline]
         if self._order == "performance_model" and record.baseline is not None:
-            model = fit_model(record, self._space)
+            told = self.find_others(record)
+            model = fit_model(record, self._space, told)
             cost = CostModel.from_measured(record.measured, self._cached_widths())
             pending = [t.candidate for t in record.trials if t.state == "running"]
             others = worth_trying(model, others, self._budgets)
             ranked = rank_by_score(
                 model, record.measured, others, self._budgets, cost.minutes, pending
             )
+            ranked = [with_prior_named(proposal, told) for proposal in ranked] if told else ranked
         elif self._order in get_args(Rival) and others:
             rival = cast(Rival, self._order)
             seed = int(self._generator(number, rival).integers(2**31))
@@ -209,7 +215,13 @@ def worth_trying(
     return list(candidates)
 
 
-def fit_model(record: StudyRecord, space: SearchSpace) -> Predictor:
+def with_prior_named(proposal: Proposal, others: Others) -> Proposal:
+    """Yield a proposal whose reason names the studies that it rests on, too."""
+    reason = f"{proposal.choice.reason}; prior: {', '.join(others.names)}"
+    return replace(proposal, choice=replace(proposal.choice, reason=reason))
+
+
+def fit_model(record: StudyRecord, space: SearchSpace, others: Others | None = None) -> Predictor:
     """Yield the performance model of what the study knows, its failures included.
 
     Asked again while no further trial has ended, it yields the same model: whether to stop and
@@ -218,7 +230,8 @@ def fit_model(record: StudyRecord, space: SearchSpace) -> Predictor:
     Raises:
         NoBaselineError: If the baseline is not measured yet.
     """
-    return _fitted(_Known(space, tuple(t for t in record.trials if t.state != "running"), record))
+    ended = tuple(t for t in record.trials if t.state != "running")
+    return _fitted(_Known(space, ended, others, record))
 
 
 @dataclass(frozen=True)
@@ -227,6 +240,7 @@ class _Known:
 
     space: SearchSpace
     ended: tuple[TrialRecord, ...]
+    others: Others | None
     record: StudyRecord = field(compare=False)
 
     def __hash__(self) -> int:
@@ -244,6 +258,7 @@ def _fitted(known: _Known) -> Predictor:
         space.candidates,
         stopped=record.stopped_cells,
         validation_size=ASSUMED_VALIDATION_SIZE if is_bare else None,
+        others=known.others,
     )
     if baseline is None or not space.hyperparameters:
         return cells

@@ -124,6 +124,19 @@ class Repository:
             rows = rows_of(connection)
             return [study_of(rows, row, ()) for row in study_rows(rows)]
 
+    def load_studies(self) -> list[StudyRecord]:
+        """Load all studies with their trials, the one searched last first.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            rows = rows_of(connection)
+            found = study_rows(rows)
+            return [
+                study_of(rows, row, self._trials(connection, row["study_id"])) for row in found
+            ]
+
     def claim(
         self,
         study: str,

@@ -47,6 +47,11 @@ class LatencySurrogate:
         c0, c1, b = (float(share) for share in _shares(self._z))
         return c0, c1, b
 
+    @property
+    def misfit(self) -> float:
+        """Typical misfit of the law in log speed-up."""
+        return float(np.sqrt(self._variance))
+
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
         """See `Surrogate.fit`; values are natural logarithms of speed-ups."""
         check_points(candidates, values)

@@ -16,6 +16,7 @@ from autoprumux.errors import NoBaselineError
 from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.bilinear import BilinearSurrogate, Cells
 from autoprumux.surrogates.latency import LatencySurrogate
+from autoprumux.surrogates.related import Others, RelatedSurrogate
 from autoprumux.surrogates.residual import ResidualField
 from autoprumux.surrogates.spreading import spread_out
 from autoprumux.surrogates.structured import StructuredSurrogate
@@ -76,8 +77,10 @@ class PerformanceModel:
         *,
         validation_size: int,
         stopped: Mapping[Candidate, float] | None = None,
+        others: Others | None = None,
     ) -> None:
         self._measured = dict(measured)
+        self._others = others
         self._stopped = dict(stopped or {})
         self._failed = tuple(failed)
         self._num_examples = validation_size
@@ -94,6 +97,7 @@ class PerformanceModel:
         *,
         validation_size: int | None = None,
         stopped: Mapping[Candidate, float] | None = None,
+        others: Others | None = None,
     ) -> "PerformanceModel":
         """Fit both surrogates and predict the grid.
 
@@ -104,6 +108,7 @@ class PerformanceModel:
             validation_size: Examples behind a new accuracy; the baseline's if None.
             stopped: Most accuracy that candidates stopped early could have reached; larger ones
                 are taken to reach no more.
+            others: What studies of other tasks tell; None means what is published.
 
         Raises:
             NoBaselineError: If `measured` lacks the dense baseline.
@@ -112,7 +117,7 @@ class PerformanceModel:
         if BASELINE not in measured:
             raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
         size = validation_size or measured[BASELINE].num_examples
-        model = cls(measured, failed, validation_size=size, stopped=stopped)
+        model = cls(measured, failed, validation_size=size, stopped=stopped, others=others)
         model.predict([candidate for candidate in grid if candidate not in measured])
         return model
 
@@ -167,19 +172,34 @@ class PerformanceModel:
         self._bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
         points = spread_out(list(self._measured))
         accuracies = [self._measured[c].accuracy for c in points]
-        speedups = [math.log(self._measured[c].speedup) for c in points]
         self._structured = self._fit_trend(points, accuracies)
-        others = [(c, v) for c, v in zip(points, speedups, strict=True) if not c.is_baseline]
+        self._fit_speeds(points)
+
+    def _fit_speeds(self, points: Sequence[Candidate]) -> None:
+        """Fit the law to measured points, and to those that only others measured."""
+        known = {c: math.log(self._measured[c].speedup) for c in points}
+        told = self._others.log_speedups if self._others else {}
+        known = {c: v for c, v in told.items() if c not in self._measured} | known
+        values = np.array(list(known.values()))
+        laws = [c for c in known if not c.is_baseline]
         self._latency = LatencySurrogate()
-        self._latency.fit([c for c, _ in others], [v for _, v in others])
-        law = [p.mean if p else 0.0 for p in self._latency.predict(points)]
-        self._bend = ResidualField(points, np.array(speedups) - np.array(law))
+        self._latency.fit(laws, [known[c] for c in laws])
+        expected = [p.mean if p else 0.0 for p in self._latency.predict(list(known))]
+        spread = self._others.speedup_spread if self._others else 0.0
+        is_told = np.array([c not in self._measured for c in known])
+        noise = is_told * (spread / self._latency.misfit) ** 2
+        self._bend = ResidualField(list(known), values - np.array(expected), noise)
 
     def _fit_trend(
         self, points: Sequence[Candidate], accuracies: Sequence[float]
-    ) -> StructuredSurrogate:
+    ) -> StructuredSurrogate | RelatedSurrogate:
         """Fit the losses; where the trend is below a known least loss, that counts as measured."""
-        trend = StructuredSurrogate(noise_std=self._noise_std(self._baseline))
+        noise = self._noise_std(self._baseline)
+        trend = (
+            RelatedSurrogate(self._others, noise_std=noise)
+            if self._others
+            else StructuredSurrogate(noise_std=noise)
+        )
         losses = {c: self._baseline - a for c, a in zip(points, accuracies, strict=True)}
         trend.fit(list(losses), list(losses.values()))
         least = {c: self._baseline - reachable for c, reachable in self._stopped.items()}

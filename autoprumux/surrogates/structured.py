@@ -25,8 +25,8 @@ from autoprumux.surrogates.residual import ResidualField, coordinates, correlati
 
 Array = NDArray[np.float64]
 
-_PRIOR_MEAN = np.array([0.04, 0.04, 0.015, 0.035, 0.04])
-_PRIOR_STD = np.array([0.06, 0.06, 0.03, 0.06, 0.08])
+PRIOR_MEAN = np.array([0.04, 0.04, 0.015, 0.035, 0.04])
+PRIOR_STD = np.array([0.06, 0.06, 0.03, 0.06, 0.08])
 _RESIDUAL_STD = 0.008
 _RESIDUAL_SHARE = 0.2
 """The residual's spread grows with the losses seen: this share of their root mean square."""
@@ -38,7 +38,7 @@ _SCALE, _SCALE_WEIGHT = 0.6, 4.0
 """Factor of the standard deviations before anything is measured, and the number of measurements
 that it counts as; chosen so that 90 % intervals hold in about 90 % (tuning family of
 `benchmarks/search.py`)."""
-_JITTER = 1e-10
+JITTER = 1e-10
 """Keeps the matrices solvable without measurement noise."""
 _MAX_SWEEPS, _SETTLED = 300, 1e-9
 
@@ -57,39 +57,43 @@ class StructuredSurrogate:
 
     def __init__(self, *, noise_std: float) -> None:
         self._noise = noise_std
-        self._prior_covariance = np.diag(_PRIOR_STD**2)
+        self._prior_covariance = np.diag(PRIOR_STD**2)
         self.fit([], [])
+
+    @property
+    def coefficients(self) -> Array:
+        """`(P,)` `m1`, `m2`, `p1`, `p2` and `q`."""
+        return self._coefficients
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
         """See `Surrogate.fit`; values are accuracy losses. The baseline's, 0, is always known."""
         check_points(candidates, values)
         known = {Candidate(1, 0.0): 0.0, **dict(zip(candidates, values, strict=True))}
         points, losses = list(known), np.array(list(known.values()), dtype=np.float64)
-        typical = float(np.sqrt(np.mean(np.minimum(losses, _TRUSTED_LOSS) ** 2)))
         self._points = points
-        self._residual_std = float(np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * typical))
-        doubt = _COLLAPSE_DOUBT**2 * np.maximum(losses - _TRUSTED_LOSS, 0.0) ** 2
-        features, place = _features(points), coordinates(points)
+        self._residual_std = residual_std(losses)
+        doubts = doubt(losses)
+        features, place = features_of(points), coordinates(points)
         residual = self._residual_std**2 * correlation(place, place)
-        residual += self._shared_noise(points, points) + np.diag(_JITTER + doubt)
+        residual += shared_noise(points, points, self._noise) + np.diag(JITTER + doubts)
         residual += np.diag([0.0 if c.is_baseline else self._noise**2 for c in points])
         self._coefficients = _ridge(features, losses, residual)
         left = losses - features @ self._coefficients
-        self._field = ResidualField(points, left, doubt / self._residual_std**2)
+        self._field = ResidualField(points, left, doubts / self._residual_std**2)
         gram = features @ self._prior_covariance @ features.T + residual
         self._inverse = np.asarray(np.linalg.inv(gram), dtype=np.float64)
-        surprise = np.asarray(losses - features @ _PRIOR_MEAN, dtype=np.float64)
-        self._scale = _scale(surprise, self._inverse)
+        surprise = np.asarray(losses - features @ PRIOR_MEAN, dtype=np.float64)
+        self._scale = scale_of(surprise, self._inverse)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`; defined everywhere."""
-        features = _features(candidates)
+        features = features_of(candidates)
         means = features @ self._coefficients + self._field.mean(candidates)
-        cross = features @ self._prior_covariance @ _features(self._points).T
+        cross = features @ self._prior_covariance @ features_of(self._points).T
         cross += self._residual_std**2 * correlation(
             coordinates(candidates), coordinates(self._points)
         )
-        cross += self._shared_noise(candidates, self._points)
+        cross += shared_noise(candidates, self._points, self._noise)
         prior = np.einsum("mp,pq,mq->m", features, self._prior_covariance, features)
         prior += self._residual_std**2
         prior += [0.0 if c.is_baseline else self._noise**2 for c in candidates]
@@ -97,21 +101,34 @@ class StructuredSurrogate:
         stds = self._scale * np.sqrt(np.maximum(left, 0.0))
         return [Prediction(float(mean), float(std)) for mean, std in zip(means, stds, strict=True)]
 
-    def _shared_noise(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:
-        """Covariance `(M, K)` by the baseline's own noise, which is in every loss but its own."""
-        is_left = np.array([not candidate.is_baseline for candidate in left], dtype=np.float64)
-        is_right = np.array([not candidate.is_baseline for candidate in right], dtype=np.float64)
-        return np.asarray(self._noise**2 * np.outer(is_left, is_right), dtype=np.float64)
+
+def residual_std(losses: Array) -> float:
+    """Standard deviation of what the coefficients leave over, given the losses seen."""
+    typical = float(np.sqrt(np.mean(np.minimum(losses, _TRUSTED_LOSS) ** 2)))
+    return float(np.hypot(_RESIDUAL_STD, _RESIDUAL_SHARE * typical))
 
 
-def _scale(surprise: Array, inverse: Array) -> float:
+def doubt(losses: Array) -> Array:
+    """Variance by which large losses say less about small ones, `(K,)`."""
+    excess = np.maximum(losses - _TRUSTED_LOSS, 0.0)
+    return np.asarray(_COLLAPSE_DOUBT**2 * excess**2, dtype=np.float64)
+
+
+def shared_noise(left: Sequence[Candidate], right: Sequence[Candidate], noise_std: float) -> Array:
+    """Covariance `(M, K)` by the baseline's own noise, which is in every loss but its own."""
+    is_left = np.array([not candidate.is_baseline for candidate in left], dtype=np.float64)
+    is_right = np.array([not candidate.is_baseline for candidate in right], dtype=np.float64)
+    return np.asarray(noise_std**2 * np.outer(is_left, is_right), dtype=np.float64)
+
+
+def scale_of(surprise: Array, inverse: Array) -> float:
     """Factor of the standard deviations: how surprising the losses were, given the prior."""
     num = len(surprise) - 1  # the baseline's loss is 0 by definition
     square = float(surprise @ inverse @ surprise)
     return float(np.sqrt((_SCALE_WEIGHT * _SCALE**2 + square) / (_SCALE_WEIGHT + num)))
 
 
-def _features(candidates: Sequence[Candidate]) -> Array:
+def features_of(candidates: Sequence[Candidate]) -> Array:
     """`(K, P)`, each feature 1 at (10, 0.95)."""
     x, c = (coordinates(candidates) / np.log2([10.0, 20.0])).T
     return np.stack([x, x**2, c, c**3, x * c], axis=1)
@@ -120,15 +137,15 @@ def _features(candidates: Sequence[Candidate]) -> Array:
 def _ridge(features: Array, losses: Array, residual: Array) -> Array:
     """Coefficients `(P,)`, at least 0, by coordinate descent on the normal equations."""
     weight = np.linalg.inv(residual)
-    precision = 1.0 / _PRIOR_STD**2
+    precision = 1.0 / PRIOR_STD**2
     normal = features.T @ weight @ features + np.diag(precision)
-    target = features.T @ weight @ losses + precision * _PRIOR_MEAN
+    target = features.T @ weight @ losses + precision * PRIOR_MEAN
     return np.array(_descend(normal.tolist(), target.tolist()))
 
 
 def _descend(normal: list[list[float]], target: list[float]) -> list[float]:
     """Solve for coefficients of at least 0; of so few, plain numbers take a tenth of the time."""
-    coefficients: list[float] = _PRIOR_MEAN.tolist()
+    coefficients: list[float] = PRIOR_MEAN.tolist()
     for _ in range(_MAX_SWEEPS):
         change = 0.0
         for p, row in enumerate(normal):

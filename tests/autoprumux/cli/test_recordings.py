@@ -117,6 +117,32 @@ def test_a_replay_compares_samplers_without_training(recorded_grid, monkeypatch)
     )
 
 
+def test_a_replay_takes_other_tasks_as_a_prior_and_no_recording_of_the_same():
+    tasks = ("mnli", "qnli", "qqp", "sst2")
+    names = {task: f"{task}-builtin-builtin" for task in tasks}
+    command = ["replay", "--recorded", names["mnli"], "--sampler", "performance_model"]
+    command += ["--seeds", "1", "--budget", "2,5,10", "--json"]
+
+    alone, told = (
+        run([*command, *prior])
+        for prior in ([], ["--prior", ",".join(names[task] for task in tasks[1:])])
+    )
+    refused = run([*command, "--prior", names["mnli"]])
+
+    firsts = [
+        [
+            answer["num_until_best"]
+            for answer in json.loads(found.stdout)[0]["searches"][0]["answers"]
+        ]
+        for found in (alone, told)
+    ]
+    assert sum(firsts[1]) <= sum(firsts[0])
+    assert firsts[1] != firsts[0]
+    assert_refused(
+        refused, "`--prior` must name recordings of other tasks than `mnli`.*", exit_code=2
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,6 +151,7 @@ def test_a_replay_compares_samplers_without_training(recorded_grid, monkeypatch)
         (["--budget", "-1"], r"`--budget` must be in \[0, 100\) points, got -1\."),
         (["--max-trials", "0"], r"`search.max_trials` must be at least 1, got 0\."),
         (["--recorded", "nix"], "`--recorded` 'nix' is unknown; .*"),
+        (["--prior", "nix"], "`--recorded` 'nix' is unknown; .*"),
     ],
 )
 def test_an_unusable_option_of_a_replay_is_refused(recorded_grid, arguments, message):
