@@ -259,7 +259,9 @@ class PerformanceModel:
             accuracy_loss=self._baseline - measurement.accuracy,
             accuracy_loss_std=0.0 if candidate.is_baseline else math.hypot(own, base),
             speedup=measurement.speedup,
-            log_speedup_std=quartiles / _QUARTILES_PER_STD / measurement.speedup,
+            log_speedup_std=0.0
+            if candidate.is_baseline  # the unit of all others, however it was timed
+            else quartiles / _QUARTILES_PER_STD / measurement.speedup,
             least_loss=-math.inf,
             most_loss=math.inf,
             chance_trained=1.0,

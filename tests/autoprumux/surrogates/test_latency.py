@@ -123,3 +123,24 @@ def test_absurd_measurements_still_give_a_law(speedup: float) -> None:
 
     assert math.isfinite(mean)
     assert std > 0.0
+
+
+def test_a_device_whose_time_goes_with_a_power_of_the_weights_is_learnt() -> None:
+    power = {c: 0.7 * -math.log(1.0 - c.sparsity) + math.log(c.num_instances) for c in GRID[1:]}
+    surrogate = LatencySurrogate()
+    surrogate.fit(list(power), list(power.values()))
+
+    for candidate, value in power.items():
+        assert predicted(surrogate, candidate)[0] == pytest.approx(value, abs=0.1)
+
+
+def test_intervals_follow_how_well_the_law_holds() -> None:
+    exact = {c: log_speedup(c, SHARES) for c in GRID[1:]}
+    rough = {c: value + 0.2 * (-1) ** k for k, (c, value) in enumerate(exact.items())}
+    asked = Candidate(5, 0.9)
+    narrow, wide = LatencySurrogate(), LatencySurrogate()
+    narrow.fit(list(exact), list(exact.values()))
+    wide.fit(list(rough), list(rough.values()))
+
+    assert predicted(narrow, asked)[1] < 0.06
+    assert predicted(wide, asked)[1] > 0.15

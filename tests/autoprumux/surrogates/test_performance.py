@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -355,3 +356,12 @@ def test_picking_by_expected_gain_finds_the_optimum_in_a_third_of_the_grid(
         measured[chosen] = table[chosen]
 
     assert len(measured) <= len(GRID) // 3
+
+
+def test_the_baselines_own_speedup_is_1_however_it_was_timed() -> None:
+    base = measurement(0.9, 1.0)
+    noisy = replace(base, throughput=replace(base.throughput, speedup_q1=0.8, speedup_q3=1.3))
+
+    (baseline,) = fitted({**MEASURED, BASELINE: noisy}).predict([BASELINE])
+
+    assert (baseline.speedup, baseline.log_speedup_std) == (1.0, 0.0)
