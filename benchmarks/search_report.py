@@ -96,17 +96,22 @@ def _share_within(case: Case, number: int) -> float:
 
 
 def _search_rows(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Yield a row per sampler; `p` is that ours doesn't need fewer trials (Wilcoxon)."""
-    ours = {case["index"]: np.mean(_firsts(case)) for case in cases if case["sampler"] == OURS}
+    """Yield a row per sampler.
+
+    `p` is that of a signed-rank test (Wilcoxon) that ours needs fewer trials; in the row of
+    `related`, that it needs fewer than without other tasks.
+    """
+    means = {(case["sampler"], case["index"]): np.mean(_firsts(case)) for case in cases}
     rows = []
     for name in _samplers(cases):
         own = [case for case in cases if case["sampler"] == name]
         firsts = [_firsts(case) for case in own]
         searches = [search for case in own for search in case["searches"]]
+        fewer, more = _compared(name, _samplers(cases))
         both = [
-            (ours[case["index"]], np.mean(mine))
-            for case, mine in zip(own, firsts, strict=True)
-            if case["index"] in ours
+            (means[fewer, index], means[more, index])
+            for index in (case["index"] for case in own)
+            if {(fewer, index), (more, index)} <= means.keys()
         ]
         rows.append(
             {
@@ -120,10 +125,17 @@ def _search_rows(cases: Sequence[Case]) -> list[dict[str, Any]]:
                 },
                 "repeated": float(np.mean([search["num_repeated"] for search in searches])),
                 "stop": float(np.mean([search["num_until_stop"] for search in searches])),
-                "p": _p_value(both) if name != OURS else "",
+                "p": _p_value(both) if fewer != more else "",
             }
         )
     return rows
+
+
+def _compared(name: str, names: Sequence[str]) -> tuple[str, str]:
+    """Yield who is expected to need fewer trials, and who more."""
+    if name == "related":
+        return name, "unrelated" if "unrelated" in names else OURS
+    return (name, name) if name == "unrelated" else (OURS, name)
 
 
 def _percentiles(firsts: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -212,3 +212,22 @@ def test_a_plot_has_a_line_for_each_sampler(benchmark, report, tmp_path):
     assert "performance model (2)" in drawn
     assert "random (2)" in drawn
     assert drawn == (tmp_path / "other.svg").read_text()
+
+
+def test_a_prior_is_compared_with_the_same_tables_without_it(report):
+    firsts = {"performance_model": 9, "unrelated": 6, "related": 4}
+    cases = [case(i, [first + i % 3], name) for name, first in firsts.items() for i in range(20)]
+
+    rows = {row["sampler"]: row["p"] for row in report._search_rows(cases)}
+
+    assert float(rows["related"]) < 1e-3
+    assert rows["unrelated"] == rows["performance_model"] == ""
+
+
+def test_a_prior_makes_searches_of_made_up_tasks_shorter(benchmark):
+    told, alone = (
+        [benchmark.run_case("tuning", index, sampler)["searches"][0] for index in range(6)]
+        for sampler in ("related", "unrelated")
+    )
+
+    assert sum(s["num_until_best"] for s in told) < sum(s["num_until_best"] for s in alone)
