@@ -168,6 +168,7 @@ class PerformanceModel:
         return float(np.mean(gains)) if gains else 0.0
 
     def _fit(self) -> None:
+        self._places = _places(list(self._measured))
         self._bilinear = BilinearSurrogate()
         self._bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
         points = spread_out(list(self._measured))
@@ -221,20 +222,25 @@ class PerformanceModel:
 
     def _predict_new(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
         unmeasured = [c for c in candidates if c not in self._measured]
-        predicted = dict(zip(unmeasured, self._predict_unmeasured(unmeasured), strict=True))
+        predicted = {}
+        if unmeasured:
+            predicted = dict(zip(unmeasured, self._predict_unmeasured(unmeasured), strict=True))
         return [predicted.get(c) or self._measured_prediction(c) for c in candidates]
 
     def _predict_unmeasured(
         self, candidates: Sequence[Candidate]
     ) -> Iterator[PerformancePrediction]:
-        speedups = self._log_speedups(candidates)
+        is_above = _dominance(self._places, _places(candidates))
+        is_below = _dominance(_places(candidates), self._places).T
+        speedups = self._log_speedups(candidates, is_above, is_below)
         cells = self._bilinear.cells(candidates)
         is_extrapolated = np.isnan(cells.values).tolist()
         interpolated = (self._baseline - cells.values).tolist()
         is_fine = _are_fine(cells).tolist()
         trends = self._structured.predict(candidates)
-        bounds = self._loss_bounds(candidates)
-        is_doubtful = np.any(_dominance(self._failed, candidates), axis=1, keepdims=True)
+        bounds = self._loss_bounds(candidates, is_above, is_below)
+        places = _places(candidates)
+        is_doubtful = np.any(_dominance(_places(self._failed), places), axis=1, keepdims=True)
         for m, trend in enumerate(trends):
             assert trend is not None
             yield self._unmeasured(
@@ -302,28 +308,38 @@ class PerformanceModel:
             is_extrapolated=is_extrapolated,
         )
 
-    def _loss_bounds(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+    def _loss_bounds(
+        self,
+        candidates: Sequence[Candidate],
+        is_above: NDArray[np.bool_],
+        is_below: NDArray[np.bool_],
+    ) -> list[tuple[float, float]]:
         """Losses of smaller and of larger measured candidates, give or take their noise.
 
+        `(M, K)`: True where a candidate is above, or below, a measured point.
         What a smaller candidate that was stopped early would have lost at least counts as it is.
         """
         noise = _BOUND_STDS * math.sqrt(2.0) * self._noise_std(self._baseline)
-        points = list(self._measured)
         losses = self._baseline - np.array([m.accuracy for m in self._measured.values()])
         stopped = self._baseline - np.array(list(self._stopped.values()), dtype=np.float64)
-        least = _largest(losses - noise, _dominance(points, candidates))
-        least = np.maximum(least, _largest(stopped, _dominance(list(self._stopped), candidates)))
-        most = -_largest(-(losses + noise), _dominance(candidates, points).T)
+        least = _largest(losses - noise, is_above)
+        is_beyond = _dominance(_places(list(self._stopped)), _places(candidates))
+        least = np.maximum(least, _largest(stopped, is_beyond))
+        most = -_largest(-(losses + noise), is_below)
         return list(zip(least.tolist(), most.tolist(), strict=True))
 
-    def _log_speedups(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+    def _log_speedups(
+        self,
+        candidates: Sequence[Candidate],
+        is_above: NDArray[np.bool_],
+        is_below: NDArray[np.bool_],
+    ) -> list[tuple[float, float]]:
         """Mean and standard deviation of the log speed-up, monotone against measured points."""
         law = self._latency.predict(candidates)
         bends, left = self._bend.mean(candidates), self._bend.unexplained(candidates)
-        points = list(self._measured)
         known = np.log([m.speedup for m in self._measured.values()])
-        above = -_largest(-known, _dominance(candidates, points).T)
-        below = _largest(known, _dominance(points, candidates))
+        above = -_largest(-known, is_below)
+        below = _largest(known, is_above)
         pairs = [(p.mean, p.std) if p else (0.0, 0.0) for p in law]
         means, stds = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         means = np.maximum(np.minimum(means + bends, above), below)
@@ -337,9 +353,8 @@ def _are_fine(cells: Cells) -> NDArray[np.bool_]:
     return np.asarray((high <= _WIDEST_RATIO * low) & (most - least <= _WIDEST_GAP + _TIE))
 
 
-def _dominance(small: Sequence[Candidate], large: Sequence[Candidate]) -> NDArray[np.bool_]:
-    """`(M, K)`: True where the `K` small have at most N and s of the `M` large."""
-    few, many = _places(small), _places(large)
+def _dominance(few: NDArray[np.float64], many: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`(M, K)`: True where the `K` few have at most N and s of the `M` many, see `_places`."""
     return np.asarray((few[0] <= many[0][:, None]) & (few[1] <= many[1][:, None]))
 
 
