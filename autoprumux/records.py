@@ -360,8 +360,8 @@ class StudyRecord:
         hyperparameters, whatever others yield there: it is what all else is compared with.
         """
         measured = self.measured
-        order = sorted(measured, key=lambda c: (measured[c].accuracy, measured[c].speedup))
-        best = {candidate.cell: candidate for candidate in order}
+        order = sorted(measured.items(), key=lambda item: (item[1].accuracy, item[1].speedup))
+        best = {candidate.cell: candidate for candidate, _ in order}
         return best | {c: c for c in measured if c.is_baseline}
 
     @cached_property

@@ -77,13 +77,13 @@ def rank_by_score(
     loosest = max(budgets)
 
     def propose(candidate: Candidate, prediction: PerformancePrediction) -> Proposal:
+        chances = [model.chance_within(candidate, budget) for budget in budgets]
         gains = [
-            model.chance_within(candidate, budget)
-            * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
-            for budget, to_come in zip(budgets, bests, strict=True)
+            within * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
+            for within, to_come in zip(chances, bests, strict=True)
         ]
         gain, cost = sum(gains) / len(gains), minutes(candidate)
-        chance = model.chance_within(candidate, loosest)
+        chance = chances[budgets.index(loosest)]
         choice = Choice(
             reason=f"chance {chance:.2f} to meet {100 * loosest:.1f} points, "
             f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
@@ -163,9 +163,9 @@ def _sort(proposals: Iterable[Proposal]) -> list[Proposal]:
     ordered: list[Proposal] = []
     while rest:
         lowest = _score(rest[0]) * (1 - NEAR_TIE)
-        ties = [p for p in rest if _score(p) >= lowest]
-        ordered.extend(sorted(ties, key=lambda p: p.candidate))
-        rest = rest[len(ties) :]
+        num_ties = next((k for k, p in enumerate(rest) if _score(p) < lowest), len(rest))
+        ordered.extend(sorted(rest[:num_ties], key=lambda p: p.candidate))
+        rest = rest[num_ties:]
     return ordered
 
 

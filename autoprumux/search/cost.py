@@ -7,9 +7,10 @@ rest).
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 
-from autoprumux.records import Candidate, Measurement
+from autoprumux.records import Candidate, Measurement, Value
 
 START_PHASES = ("prime", "pretrain", "narrow", "finetune")
 """Phases whose result all sparsities of a width share."""
@@ -87,12 +88,18 @@ class CostModel:
 
 def _start_of(candidate: Candidate) -> Candidate:
     """Yield the dense model that a candidate is pruned from: its width, and how it is trained."""
-    trained_with = (
+    trained_with = tuple(
         (key, value)
         for key, value in candidate.hyperparameters
         if key.split(".")[1] in START_PHASES
     )
-    return Candidate(candidate.num_instances, 0.0, tuple(trained_with))
+    is_itself = candidate.sparsity == 0.0 and trained_with == candidate.hyperparameters
+    return candidate if is_itself else _dense(candidate.num_instances, trained_with)
+
+
+@lru_cache(maxsize=1024)
+def _dense(width: int, trained_with: tuple[tuple[str, Value], ...]) -> Candidate:
+    return Candidate(width, 0.0, trained_with)
 
 
 def _look_up(seconds: Mapping[int, float], width: int, default: float) -> float:

@@ -23,11 +23,12 @@ def spread_out(points: Sequence[Candidate]) -> list[Candidate]:
     """
     if len(points) <= MAX_POINTS:
         return list(points)
-    ordered = sorted(points)
-    places = coordinates(ordered)
+    ordered = sorted(points, key=lambda c: (c.num_instances, c.sparsity, c.hyperparameters))
+    axes = np.ascontiguousarray(coordinates(ordered).T)
     chosen = [0]
     nearest = np.full(len(ordered), np.inf)
     while len(chosen) < MAX_POINTS:
-        nearest = np.minimum(nearest, np.abs(places - places[chosen[-1]]).sum(axis=1))
+        near, far = (np.abs(axis - axis[chosen[-1]]) for axis in axes)
+        nearest = np.minimum(nearest, near + far)
         chosen.append(int(nearest.argmax()))
     return [ordered[k] for k in chosen]
