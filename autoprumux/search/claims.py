@@ -1,11 +1,9 @@
 """Which trial trains which candidate, so that none is trained twice and none is lost.
 
-Before a worker does anything with a trial of Optuna it begins an attempt, which only one worker
-can. Then it notes the proposal in the trial's system attributes and claims the candidate for the
-trial in our table. After `kill -9` at any point between creating the trial and telling its result,
-the next worker finds there what was being done:
-
-    trial created, attempt begun, proposal noted, candidate claimed, parameters stored, started
+A worker makes a trial of Optuna and begins an attempt at it, which only one worker can, in one
+transaction; in another it claims the candidate for the trial in our table, notes the proposal in
+the trial's system attributes, stores the parameters and starts. After `kill -9` at any point
+between creating the trial and telling its result, the next worker finds there what was being done.
 """
 
 from collections.abc import Mapping
@@ -102,9 +100,11 @@ class StoredClaims:
 
     def take(self, number: int, proposal: Proposal) -> bool:
         """See `Claims.take`; what may be tried again may be claimed again."""
+        if not self._claim(number, proposal.candidate):
+            return False
         note = asdict(proposal.candidate) | {"choice": asdict(proposal.choice)}
         self._storage.set_trial_system_attr(self._trial_id(number), _PROPOSAL, note)
-        return self._claim(number, proposal.candidate)
+        return True
 
     def noted(self, number: int) -> Proposal | None:
         """Yield the proposal noted on trial `number`, if any."""
@@ -116,11 +116,12 @@ class StoredClaims:
         return sorted(running, key=lambda trial: trial.number)
 
     def _claim(self, number: int, candidate: Candidate) -> bool:
-        if self._repository.claim(self._study, candidate, number, limit=self._limit):
-            return True
-        if candidate not in repeatable(self._repository.load_study(self._study)):
-            return False
-        return self._repository.claim(self._study, candidate, number, is_repeatable=True)
+        def is_repeatable() -> bool:
+            return candidate in repeatable(self._repository.load_study(self._study))
+
+        return self._repository.claim(
+            self._study, candidate, number, limit=self._limit, is_repeatable=is_repeatable
+        )
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -43,6 +43,22 @@ def is_settled(
     return chance <= search.stop_chance
 
 
+def why_settled(
+    record: StudyRecord,
+    space: SearchSpace,
+    search: SearchConfig,
+    free: Sequence[Candidate],
+    others: Others | None = None,
+) -> str | None:
+    """Yield why none of the `free` candidates is worth a trial, or None; see `is_settled`."""
+    if not is_settled(record, space, search, free, others):
+        return None
+    return (
+        f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "
+        f"of beating the verified best by more than {100 * search.stop_gain:g} %"
+    )
+
+
 def failed_baselines(record: StudyRecord) -> frozenset[int]:
     """Yield the numbers of the trials of the dense baseline that failed."""
     return frozenset(

@@ -1,21 +1,21 @@
 """One trial: candidate, evaluator, stored measurement or stored failure, and Optuna is told.
 
-Our tables are written first, so they are the truth: a process killed in between leaves a running
-Optuna trial whose outcome is stored, and the next run only tells it.
+Both are written in one transaction where there are no files to attach; else our tables come first,
+so they are the truth: a process killed in between leaves a running Optuna trial whose outcome is
+stored, and the next run only tells it.
 """
 
 import errno
-import hashlib
-import json
 import logging
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -41,15 +41,13 @@ from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import TrialTakenError
 from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
 from autoprumux.search.retries import remedy_for
+from autoprumux.search.told import attributes_of, feasibility_of, trial_seed
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.attempts import AttemptBook, Worker
-from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
-from autoprumux.storage.trials import CONSTRAINTS, MEETS_BUDGET, constraints_of, objectives_of
-
-MINUTES = "minutes"
-"""User attribute of an Optuna trial: the minutes it took; of a failed one, in its last process."""
+from autoprumux.storage.search_storage import SearchStorage
+from autoprumux.storage.trials import objectives_of
 
 PAUSES = ("/total", "/step", "/wait")
 """Ends of the names of reports at which a training may be ended without losing an update; the
@@ -84,7 +82,7 @@ class Objective:
     """Runs trials of one study and stores what they yield."""
 
     optuna_study: Study
-    storage: ClosingStorage
+    storage: SearchStorage
     repository: Repository
     evaluator: Evaluator
     listener: Listener
@@ -103,14 +101,42 @@ class Objective:
     num_held_out: int | None = None
     """Examples behind a held-out accuracy; None stops no trial early."""
 
-    def run(self, number: int, proposal: Proposal, *, is_resumed: bool = False) -> TrialRecord:
+    def begin(
+        self, number: int, proposal: Proposal, *, is_resumed: bool = False
+    ) -> Failure | None:
+        """Store that a trial starts; yield its failure if too many processes died in it.
+
+        Args:
+            number: Number of a running Optuna trial, begun by this worker.
+            proposal: Its candidate and why it was chosen.
+            is_resumed: True if a killed process had started it.
+        """
+        seed = trial_seed(self.record.seed, proposal.candidate)
+        self.repository.save_start(
+            self.record.name, number, proposal.candidate, seed, proposal.choice
+        )
+        death = self._death(number) if is_resumed else None
+        if death is None:
+            self.book.note_training(number, self.worker)
+        return death
+
+    def run(
+        self,
+        number: int,
+        proposal: Proposal,
+        study: StudyRecord,
+        *,
+        death: Failure | None = None,
+        is_resumed: bool = False,
+    ) -> TrialRecord:
         """Evaluate a candidate as trial `number`, store the outcome and tell Optuna.
 
         Args:
-            number: Number of a running Optuna trial whose parameters are stored, begun by this
-                worker.
+            number: Number of a trial that this worker has begun, see `begin`.
             proposal: Its candidate and why it was chosen.
-            is_resumed: True if a killed process had begun it.
+            study: The study as it is now.
+            death: What `begin` yielded.
+            is_resumed: True if a killed process had started it.
 
         Raises:
             InputError: If every trial would fail, or the baseline was measured on another device;
@@ -121,63 +147,103 @@ class Objective:
             TrialTakenError: If another worker took it up meanwhile; the outcome is dropped.
             KeyboardInterrupt: If `stop` was set; the trial stays running.
         """
-        candidate, name = proposal.candidate, self.record.name
-        seed = trial_seed(self.record.seed, candidate)
-        self.repository.save_start(name, number, candidate, seed, proposal.choice)
+        candidate = proposal.candidate
         self.listener.trial_started(number, candidate, proposal.choice, is_resumed)
         started = time.monotonic()
-
         log = TrialLog(number, candidate)
-        study = self.repository.load_study(name)
         watch = self._watch(study, candidate)
-        outcome = self._death(number) or self._evaluate_with_remedies(log, seed, watch)
-        if not self.book.is_held(number, self.worker):
-            raise TrialTakenError(
-                f"Trial {number} was taken up by another worker while this one was silent; "
-                "what it yielded here is dropped."
-            )
+        seed = trial_seed(self.record.seed, candidate)
+        outcome = death or self._evaluate_with_remedies(log, seed, watch)
         if isinstance(outcome, Measurement):
             _require_same_device(outcome, study.baseline)
-            self.repository.save_measurement(name, number, outcome)
-        else:
-            self.repository.save_failure(name, number, outcome)
+        trial = TrialRecord(
+            number=number,
+            candidate=candidate,
+            state="complete" if isinstance(outcome, Measurement) else "failed",
+            choice=proposal.choice,
+            measurement=outcome if isinstance(outcome, Measurement) else None,
+            failure=outcome if isinstance(outcome, Failure) else None,
+        )
+        return self._finish(trial, study, log, (time.monotonic() - started) / 60)
 
-        return self.settle(number, minutes=(time.monotonic() - started) / 60, log=log)
-
-    def settle(
-        self, number: int, *, minutes: float | None = None, log: TrialLog | None = None
-    ) -> TrialRecord:
-        """Tell Optuna and the listener the stored outcome of trial `number`.
-
-        Args:
-            number: Number of a trial with a stored measurement or failure.
-            minutes: What a failed trial took, if known; a measurement has its own duration.
-            log: What its training reported, if it ended in this process.
-        """
+    def settle(self, number: int) -> TrialRecord:
+        """Tell Optuna and the listener the stored outcome of trial `number`."""
         study = self.repository.load_study(self.record.name)
         trial = next(trial for trial in study.trials if trial.number == number)
-        attributes = self._attributes(trial, study.baseline, minutes)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id(), number)
-        self.storage.set_trial_attrs(
-            trial_id, attributes, self._constraints(trial, study.baseline)
-        )
-        if self.artifacts is not None:
-            attach_trial_files(self.artifacts, trial_id, trial, log)
-
-        if trial.measurement is None:
-            self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        else:
-            values = objectives_of(trial.measurement)
-            self.optuna_study.tell(number, values, skip_if_finished=True)
-
-        cause = None if trial.failure is None else trial.failure.cause
-        message = None if trial.failure is None else trial.failure.message
-        self.book.end(number, self.worker, "told", cause=cause, message=message)
+        self._attach(trial, None)
+        with self.storage.together():
+            self._tell(trial, study.baseline)
         self.listener.trial_finished(trial, study.baseline)
         return trial
 
-    def _study_id(self) -> int:
-        return self.storage.get_study_id_from_name(self.record.name)
+    def _finish(
+        self, trial: TrialRecord, study: StudyRecord, log: TrialLog, minutes: float
+    ) -> TrialRecord:
+        """Store the outcome of a trial and tell it; with files to attach, these in between.
+
+        Optuna never changes a trial that was told, and the outcome matters more than its files.
+        """
+        baseline = self._baseline(trial, study)
+        with self.storage.together():
+            if not self.book.is_held(trial.number, self.worker):
+                raise TrialTakenError(
+                    f"Trial {trial.number} was taken up by another worker while this one was "
+                    "silent; what it yielded here is dropped."
+                )
+            self._save(trial)
+            if self.artifacts is None:
+                self._tell(trial, baseline, minutes)
+        if self.artifacts is not None:
+            self._attach(trial, log)
+            with self.storage.together():
+                self._tell(trial, baseline, minutes)
+        self.listener.trial_finished(trial, baseline)
+        return trial
+
+    def _baseline(self, trial: TrialRecord, study: StudyRecord) -> Measurement | None:
+        """Yield the dense baseline's measurement, if it is there by now."""
+        if trial.candidate.is_baseline:
+            return trial.measurement
+        return study.baseline or self.repository.load_study(self.record.name).baseline
+
+    def _save(self, trial: TrialRecord) -> None:
+        if trial.measurement is not None:
+            self.repository.save_measurement(self.record.name, trial.number, trial.measurement)
+        elif trial.failure is not None:
+            self.repository.save_failure(self.record.name, trial.number, trial.failure)
+
+    def _attach(self, trial: TrialRecord, log: TrialLog | None) -> None:
+        """Attach the files of a trial, if there is a place for them."""
+        if self.artifacts is not None:
+            attach_trial_files(self.artifacts, self._trial_id(trial.number), trial, log)
+
+    def _tell(
+        self, trial: TrialRecord, baseline: Measurement | None, minutes: float | None = None
+    ) -> None:
+        """Tell Optuna a stored outcome and end the attempt.
+
+        Args:
+            trial: With its outcome.
+            baseline: The dense baseline's measurement.
+            minutes: What a failed trial took, if known; a measurement has its own duration.
+        """
+        number, failure = trial.number, trial.failure
+        attributes = attributes_of(self.record, trial, baseline, minutes)
+        with suppress(UpdateFinishedTrialError):  # somebody told it by other means
+            constraints = feasibility_of(self.record, trial, baseline)
+            self.storage.set_trial_attrs(self._trial_id(number), attributes, constraints)
+            if trial.measurement is None:
+                self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            else:
+                values = objectives_of(trial.measurement)
+                self.optuna_study.tell(number, values, skip_if_finished=True)
+        cause = None if failure is None else failure.cause
+        message = None if failure is None else failure.message
+        self.book.end(number, self.worker, "told", cause=cause, message=message)
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(self.record.name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def _watch(self, study: StudyRecord, candidate: Candidate) -> Watch | None:
         """Yield what stops a trial early; the baseline must be measured for it."""
@@ -206,7 +272,6 @@ class Objective:
         evaluator, tried = self.evaluator, Counter[FailureCause]()
         text = ""
         while True:
-            self.book.note_training(number, self.worker)
             try:
                 outcome = self._evaluate(evaluator, seed, log, watch)
             except InputError as error:
@@ -224,9 +289,11 @@ class Objective:
                 return outcome
             tried[outcome.cause] += 1
             text = remedy.text
-            self.book.retry(
-                number, self.worker, text, cause=outcome.cause, message=outcome.message
-            )
+            with self.storage.together():
+                self.book.retry(
+                    number, self.worker, text, cause=outcome.cause, message=outcome.message
+                )
+                self.book.note_training(number, self.worker)
             log.retry(outcome, text)
             self.listener.announce(f"trial {number} failed ({outcome.cause}); again with {text}")
             evaluator = self.evaluator.with_remedy(remedy)
@@ -320,38 +387,6 @@ class Objective:
                 raise KeyboardInterrupt from error
             raise
 
-    def _constraints(
-        self, trial: TrialRecord, baseline: Measurement | None
-    ) -> Mapping[str, object]:
-        """Yield by how much a trial exceeds the loosest budget, as optuna-dashboard reads it."""
-        if trial.measurement is None or baseline is None:
-            return {}
-        loss = baseline.accuracy - trial.measurement.accuracy
-        return {CONSTRAINTS: constraints_of(loss, self.record.budgets)}
-
-    def _attributes(
-        self, trial: TrialRecord, baseline: Measurement | None, minutes: float | None
-    ) -> Mapping[str, object]:
-        """Yield the columns that optuna-dashboard shows for a trial."""
-        attributes: dict[str, object] = {"seed": trial_seed(self.record.seed, trial.candidate)}
-        if self.record.data_fingerprint.startswith("builtin:"):
-            attributes["data"] = "built-in"
-        if trial.failure is not None:
-            attributes |= {"failure": trial.failure.cause, "message": trial.failure.message[:500]}
-            if minutes is not None:
-                attributes[MINUTES] = round(minutes, 3)
-        if trial.measurement is not None:
-            attributes |= {
-                "sparsity_achieved": round(trial.measurement.sparsity, 4),
-                "throughput": round(trial.measurement.throughput.throughput, 2),
-                MINUTES: round(trial.measurement.duration_s / 60, 3),
-            }
-            if baseline is not None:
-                loss = baseline.accuracy - trial.measurement.accuracy
-                attributes["accuracy_loss_points"] = round(100 * loss, 3)
-                attributes[MEETS_BUDGET] = constraints_of(loss, self.record.budgets)[0] <= 0
-        return attributes
-
 
 def _require_same_device(measurement: Measurement, baseline: Measurement | None) -> None:
     """Refuse to mix devices: a speed-up says nothing beside one of another device."""
@@ -370,11 +405,3 @@ def _comes_from_interrupt(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def trial_seed(study_seed: int, candidate: Candidate) -> int:
-    """Yield the seed of a candidate's training, the same whenever its turn comes (31 bits)."""
-    text = f"{study_seed}/{candidate.num_instances}/{candidate.sparsity:.4f}"
-    if candidate.hyperparameters:
-        text += f"/{json.dumps(dict(candidate.hyperparameters))}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

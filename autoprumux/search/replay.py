@@ -25,10 +25,10 @@ from autoprumux.records import (
 )
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.endings import is_settled
-from autoprumux.search.objective import trial_seed
 from autoprumux.search.rivals import Rival, RivalStudy
 from autoprumux.search.sampler import Order, PerformanceModelSampler, free_candidates
 from autoprumux.search.space import SearchSpace
+from autoprumux.search.told import trial_seed
 from autoprumux.storage.trials import objectives_of
 from autoprumux.surrogates.related import Others
 

@@ -8,14 +8,13 @@ worker that dies must be taken up.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autoprumux.answers import BudgetAnswer, answer_budgets
@@ -29,13 +28,13 @@ from autoprumux.search.endings import (
     OTHERS_TOOK_THE_LAST,
     explained,
     failed_baselines,
-    is_settled,
     num_trained,
     require_no_new_failure,
+    why_settled,
 )
 from autoprumux.search.hopeless import repeatable
-from autoprumux.search.objective import MINUTES, Objective
 from autoprumux.search.objective import Listener as Listener
+from autoprumux.search.objective import Objective
 from autoprumux.search.opening import open_optuna_study, open_study
 from autoprumux.search.presence import at_work, new_worker
 from autoprumux.search.related import FindOthers, RelatedStudies
@@ -47,12 +46,13 @@ from autoprumux.search.sampler import (
 )
 from autoprumux.search.space import SearchSpace
 from autoprumux.search.team import Team
+from autoprumux.search.told import MINUTES
 from autoprumux.storage.artifacts import Artifacts, open_artifacts
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
-from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
+from autoprumux.storage.search_storage import SearchStorage
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 """Seconds between looks at what others do; each wait is longer than the one before."""
@@ -130,7 +130,8 @@ def run_study(
         stop = stop or threading.Event()
         database.patience.seconds, database.patience.stop = PATIENCE_S, stop
         book, worker = AttemptBook(database, config.name), new_worker()
-        with at_work(book, worker), closing(database.optuna_storage()) as storage:
+        storage = SearchStorage(database, database.optuna_storage())
+        with at_work(book, worker), closing(storage):
             search = _assemble(
                 config,
                 record,
@@ -146,6 +147,17 @@ def run_study(
             return search.outcome(stop_reason)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """One state of the study."""
+
+    record: StudyRecord
+    claimed: frozenset[Candidate]
+    """Candidates whose trials are about to start."""
+    num_open: int
+    """See `Team.num_open`."""
+
+
 @dataclass(kw_only=True)
 class _Search:
     """An open study and what works on it."""
@@ -154,7 +166,8 @@ class _Search:
     space: SearchSpace
     repository: Repository
     optuna_study: optuna.Study
-    storage: BaseStorage
+    sampler: PerformanceModelSampler
+    storage: SearchStorage
     claims: StoredClaims
     objective: Objective
     team: Team
@@ -168,18 +181,18 @@ class _Search:
         self._take_up_abandoned()
         wait_s, is_told = FIRST_WAIT_S, False
         while True:
-            record = self._load()
-            require_no_new_failure(record, failed_before)
+            look = self._look()
+            require_no_new_failure(look.record, failed_before)
             elapsed_s = time.monotonic() - started
             if self._is_over_time(elapsed_s):
                 return f"the time limit of {self.config.search.timeout_s:g} s is reached"
-            reason = self._stop_reason(record)
-            if reason is None and not self._must_wait(record):
+            reason = self._stop_reason(look)
+            if reason is None and not self._must_wait(look):
                 self.team.wait(0)
                 if time.monotonic() - looked > TAKE_UP_EVERY_S:
                     looked = time.monotonic()
                     self._take_up_abandoned()
-                if self._run_next():
+                if self._run_next(look):
                     wait_s, is_told = FIRST_WAIT_S, False
                     continue
                 reason = OTHERS_TOOK_THE_LAST
@@ -223,48 +236,38 @@ class _Search:
                 self._resume(frozen.number, stored)
         return num_taken
 
-    def _run_next(self) -> bool:
+    def _run_next(self, look: _Look) -> bool:
         """Run one new trial; False if no candidate could be claimed for it."""
         try:
-            trial = self.optuna_study.ask()
+            with self.storage.together():
+                trial = self.optuna_study.ask()
         except TrialTakenError:
             return True  # another worker found it before this one had begun it
-        return self._run(trial, is_resumed=False)
+        return self._run(trial, look, is_resumed=False)
 
     def _is_over_time(self, elapsed_s: float) -> bool:
         return 0 < self.config.search.timeout_s <= elapsed_s
 
-    def _stop_reason(self, record: StudyRecord) -> str | None:
+    def _stop_reason(self, look: _Look) -> str | None:
         """Yield why no further trial should start, or `None`."""
-        search = self.config.search
+        search, record = self.config.search, look.record
         untried = free_candidates(self.space, record)
         if not untried:
             return f"all {self.space.num_points} candidates are tried"
         if num_trained(record) >= search.max_trials:
             return f"the cap of {search.max_trials} trained trials is reached"
-        claimed = set(self.repository.list_claims(self.config.name))
         again = repeatable(record)
-        free = [c for c in untried if c in again or c not in claimed]
+        free = [c for c in untried if c in again or c not in look.claimed]
         if not free:
             return OTHERS_TOOK_THE_LAST
-        return self._why_settled(record, free)
+        return why_settled(record, self.space, search, free, self.find_others(record))
 
-    def _must_wait(self, record: StudyRecord) -> bool:
+    def _must_wait(self, look: _Look) -> bool:
         """Yield whether others must finish first: the dense baseline, or the cap's last."""
-        if record.baseline is None:
+        if look.record.baseline is None:
             return not self.team.is_first
-        num_left = self.config.search.max_trials - num_trained(record)
-        return num_left <= self.team.num_others_at_work
-
-    def _why_settled(self, record: StudyRecord, free: Sequence[Candidate]) -> str | None:
-        """Yield why none of the free candidates is worth a trial, or `None` if one may be."""
-        search = self.config.search
-        if not is_settled(record, self.space, search, free, self.find_others(record)):
-            return None
-        return (
-            f"settled: no untried candidate has more than a {100 * search.stop_chance:g} % chance "
-            f"of beating the verified best by more than {100 * search.stop_gain:g} %"
-        )
+        num_left = self.config.search.max_trials - num_trained(look.record)
+        return num_left <= look.num_open and num_left <= self.team.num_others_at_work
 
     def _announce_wait(self, num_others: int) -> None:
         trials = "1 trial" if num_others == 1 else f"{num_others} trials"
@@ -274,27 +277,33 @@ class _Search:
         """Run a trial that has no outcome; its sampler completes what isn't stored yet."""
         study_id = self.storage.get_study_id_from_name(self.config.name)
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self.optuna_study.get_trials(deepcopy=False)  # Optuna writes to trials that it has read
+        self.storage.forget()
         trial = optuna.Trial(self.optuna_study, trial_id)
-        self._run(trial, is_resumed=stored is not None)
+        self._run(trial, self._look(), is_resumed=stored is not None)
 
-    def _run(self, trial: optuna.Trial, *, is_resumed: bool) -> bool:
+    def _run(self, trial: optuna.Trial, look: _Look, *, is_resumed: bool) -> bool:
         """Run a trial; False if no candidate could be claimed for it."""
+        number = trial.number
+        if not trial.params:  # ranking may take a while, and nobody can write in the block below
+            self.sampler.prepare(number, look.record, look.claimed)
         try:
-            proposal = self._proposal(trial)
+            with self.storage.together():
+                proposal = self._proposal(trial)
+                death = self.objective.begin(number, proposal, is_resumed=is_resumed)
         except NoCandidateLeftError:
-            self._give_up(trial.number)
+            self._give_up(number)
             return False
         try:
-            self.objective.run(trial.number, proposal, is_resumed=is_resumed)
+            self.objective.run(number, proposal, look.record, death=death, is_resumed=is_resumed)
         except TrialTakenError as error:
             self.objective.listener.announce(str(error))
         return True
 
     def _give_up(self, number: int) -> None:
         """Tell Optuna that a trial without a candidate is over."""
-        self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        self.team.book.end(number, self.team.worker, "told")
+        with self.storage.together():
+            self.optuna_study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            self.team.book.end(number, self.team.worker, "told")
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         """Yield the candidate of a trial, asking the sampler for what isn't stored yet.
@@ -319,6 +328,14 @@ class _Search:
         failed = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         return seconds / 60 + sum(float(t.user_attrs.get(MINUTES, 0.0)) for t in failed)
 
+    def _look(self) -> _Look:
+        with self.storage.database.read():
+            return _Look(
+                self._load(),
+                frozenset(self.repository.list_claims(self.config.name, unstarted=True)),
+                self.team.num_open,
+            )
+
     def _load(self) -> StudyRecord:
         return self.repository.load_study(self.config.name)
 
@@ -340,7 +357,7 @@ def _errors_in_sentences(database: Database) -> Iterator[None]:
 def _assemble(
     config: StudyConfig,
     record: StudyRecord,
-    storage: ClosingStorage,
+    storage: SearchStorage,
     repository: Repository,
     team: Team,
     evaluator: Evaluator,
@@ -374,6 +391,7 @@ def _assemble(
         space=space,
         repository=repository,
         optuna_study=study,
+        sampler=sampler,
         storage=storage,
         claims=claims,
         objective=Objective(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
@@ -100,6 +101,22 @@ class PerformanceModelSampler(BaseSampler):
         self._cached_widths = cached_widths
         self.find_others: FindOthers = no_others
         """Yields what studies of other tasks tell of this one."""
+        self._prepared: tuple[int, list[Proposal]] | None = None
+
+    def prepare(
+        self, number: int, record: StudyRecord, claimed: AbstractSet[Candidate] = frozenset()
+    ) -> None:
+        """Rank what trial `number` may try, so that proposing it takes no time.
+
+        Args:
+            number: Number of the trial, the next that is asked for a proposal.
+            record: The study as it is now.
+            claimed: Candidates that other processes are about to try.
+        """
+        again = repeatable(record)
+        free = free_candidates(self._space, record)
+        candidates = [c for c in free if c in again or c not in claimed]
+        self._prepared = (number, self._rank(record, candidates, number))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """See `BaseSampler`."""
@@ -150,17 +167,23 @@ class PerformanceModelSampler(BaseSampler):
                 study.stop()
 
     def _propose(self, study: Study, trial: FrozenTrial) -> Proposal:
-        record = self._read(study)
-        candidates = free_candidates(self._space, record)
-        if not candidates and self._is_plain:
-            _logger.warning("Every candidate has had its trial; starting over with the first.")
-            candidates = self._space.points(trial.number)
-        ranked = self._rank(record, candidates, trial.number)
+        number, ranked = self._prepared or (None, [])
+        self._prepared = None
+        if number != trial.number:
+            ranked = self._ranked(study, trial.number)
         for place, first in enumerate(ranked, start=1):
             proposal = with_runners_up(first, ranked[place : place + NUM_RUNNERS_UP])
             if self._claims.take(trial.number, proposal):
                 return proposal
         raise NoCandidateLeftError
+
+    def _ranked(self, study: Study, number: int) -> list[Proposal]:
+        record = self._read(study)
+        candidates = free_candidates(self._space, record)
+        if not candidates and self._is_plain:
+            _logger.warning("Every candidate has had its trial; starting over with the first.")
+            candidates = self._space.points(number)
+        return self._rank(record, candidates, number)
 
     def _read(self, study: Study) -> StudyRecord:
         return self._history() if self._history else read_study(study, self._space.candidate_of)

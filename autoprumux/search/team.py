@@ -16,6 +16,11 @@ class Team:
     stop: threading.Event
 
     @property
+    def num_open(self) -> int:
+        """Trials that other workers have begun and not ended, dead ones included."""
+        return self.book.num_open(self.worker)
+
+    @property
     def num_others_at_work(self) -> int:
         """Trials that other live workers have under way."""
         return self.book.num_at_work(self.worker, is_alive)

@@ -8,11 +8,12 @@ something is wrong, is opened as usual, which migrates it or says what is wrong.
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
 from autoprumux.errors import StorageError
-from autoprumux.storage.reading import Rows, StoredRow
+from autoprumux.storage.reading import Rows, StoredRow, Wanted
 from autoprumux.storage.views import VIEWS, views_hash
 
 QUICK_VERSION = 5
@@ -78,7 +79,7 @@ def _is_current(connection: sqlite3.Connection) -> bool:
 
 
 def _rows_of(connection: sqlite3.Connection, place: str) -> Rows:
-    def fetch(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+    def fetch(table: str, /, **where: Wanted) -> Sequence[StoredRow]:
         try:
             return fetch_unguarded(table, **where)
         except sqlite3.Error as error:
@@ -86,14 +87,15 @@ def _rows_of(connection: sqlite3.Connection, place: str) -> Rows:
 
             raise StorageError(driver_sentence(error, place)) from error
 
-    def fetch_unguarded(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+    def fetch_unguarded(table: str, /, **where: Wanted) -> Sequence[StoredRow]:
         # Names of tables and columns are words of this package, never of a user.
         columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
         key = [row["name"] for row in sorted(columns, key=lambda row: row["pk"]) if row["pk"]]
-        condition = " AND ".join(f"{name} = ?" for name in where) or "1"
-        order = ", ".join(key)
+        wanted = {n: (v,) if isinstance(v, int | str) else tuple(v) for n, v in where.items()}
+        places = (f"{name} IN ({', '.join('?' * len(of))})" for name, of in wanted.items())
+        condition, order = " AND ".join(places) or "1", ", ".join(key)
         query = f"SELECT * FROM {table} WHERE {condition} ORDER BY {order}"
-        found = connection.execute(query, tuple(where.values()))
+        found = connection.execute(query, tuple(chain(*wanted.values())))
         found.row_factory = None
         names = [row["name"] for row in columns]
         return [dict(zip(names, row, strict=True)) for row in found]

@@ -23,6 +23,7 @@ from autoprumux.storage.s3 import SCHEME, S3Store
 
 if TYPE_CHECKING:
     from autoprumux.storage.optuna_storage import ClosingStorage
+    from autoprumux.storage.search_storage import SearchStorage
 
 _PREFIX = "artifacts:"
 """Of the attributes in which `optuna.artifacts.upload_artifact` keeps what it stored."""
@@ -55,7 +56,7 @@ class Store(Protocol):
 def open_artifacts(
     place: Path | str | None,
     database: Database,
-    storage: "ClosingStorage",
+    storage: "ClosingStorage | SearchStorage",
     tell: Callable[[str], None],
 ) -> "Artifacts | None":
     """Open the place that was asked for, or the folder beside the database if that is possible.
@@ -139,7 +140,11 @@ class Artifacts:
     """The artifacts of one database in one place."""
 
     def __init__(
-        self, place: Path | str, storage: "ClosingStorage", *, keeps_models: bool = False
+        self,
+        place: Path | str,
+        storage: "ClosingStorage | SearchStorage",
+        *,
+        keeps_models: bool = False,
     ) -> None:
         """Open a store, or make a folder if it is not there.
 

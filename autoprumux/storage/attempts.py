@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 
 from autoprumux.storage.database import Database
 from autoprumux.storage.schema import ATTEMPTS, STUDIES, WORKERS
@@ -65,6 +65,11 @@ class Attempt:
 
 IsAlive = Callable[[Presence], bool]
 
+_SERVER_NOW = func.to_char(
+    func.timezone("UTC", func.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.MS"+00:00"'
+)
+"""PostgreSQL's time in the form of `datetime.isoformat`."""
+
 
 class AttemptBook:
     """Workers and attempts of one study."""
@@ -78,7 +83,7 @@ class AttemptBook:
     def join(self, worker: Worker) -> None:
         """Store a worker with its first heartbeat."""
         with self._database.write() as connection:
-            now = _to_text(_now(connection))
+            now = _now_text(connection)
             columns = {
                 "study_id": self._study_id,
                 "worker": worker.name,
@@ -89,7 +94,7 @@ class AttemptBook:
                 "joined_at": now,
                 "beat_at": now,
             }
-            connection.execute(insert(WORKERS), columns)
+            connection.execute(insert(WORKERS).values(columns))
 
     def beat(self, worker: Worker) -> None:
         """Store that a worker is alive."""
@@ -127,15 +132,15 @@ class AttemptBook:
                 "attempt": 1 if last is None else last["attempt"] + 1,
                 "worker": worker.name,
                 "remedy": remedy,
-                "began_at": _to_text(_now(connection)),
+                "began_at": _now_text(connection),
             }
-            connection.execute(insert(ATTEMPTS), row)
+            connection.execute(insert(ATTEMPTS).values(row))
             return True
 
     def note_training(self, number: int, worker: Worker) -> None:
         """Store that the training of an attempt begins; its death counts from here."""
         with self._database.write() as connection:
-            now = _to_text(_now(connection))
+            now = _now_text(connection)
             where = self._open_attempt(number, worker)
             connection.execute(update(ATTEMPTS).where(*where).values(training_at=now))
 
@@ -172,9 +177,9 @@ class AttemptBook:
                 "attempt": last["attempt"] + 1,
                 "worker": worker.name,
                 "remedy": remedy,
-                "began_at": _to_text(_now(connection)),
+                "began_at": _now_text(connection),
             }
-            connection.execute(insert(ATTEMPTS), row)
+            connection.execute(insert(ATTEMPTS).values(row))
 
     def attempts(self, number: int | None = None) -> list[Attempt]:
         """Load the attempts at one trial or at all, in order."""
@@ -186,14 +191,16 @@ class AttemptBook:
             rows = connection.execute(query.order_by(*order)).mappings().all()
         return [_attempt(row) for row in rows]
 
+    def num_open(self, worker: Worker) -> int:
+        """Count the trials that other workers have under way, dead ones included."""
+        query = select(func.count()).select_from(ATTEMPTS).where(*self._others_open(worker))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def num_at_work(self, worker: Worker, is_alive: IsAlive) -> int:
         """Count the trials that other live workers have under way."""
         with self._database.read() as connection:
-            query = select(ATTEMPTS.c.worker).where(
-                ATTEMPTS.c.study_id == self._study_id,
-                ATTEMPTS.c.ended_at.is_(None),
-                ATTEMPTS.c.worker != worker.name,
-            )
+            query = select(ATTEMPTS.c.worker).where(*self._others_open(worker))
             owners = connection.execute(query).scalars().all()
             if not owners:
                 return 0
@@ -203,7 +210,7 @@ class AttemptBook:
     def _note_worker(self, worker: Worker, column: str) -> None:
         with self._database.write() as connection:
             mine = (WORKERS.c.study_id == self._study_id, WORKERS.c.worker == worker.name)
-            now = _to_text(_now(connection))
+            now = _now_text(connection)
             connection.execute(update(WORKERS).where(*mine).values({column: now}))
 
     def _presences(self, connection: Connection) -> dict[str, Presence]:
@@ -233,6 +240,13 @@ class AttemptBook:
         newest = query.order_by(ATTEMPTS.c.attempt.desc()).limit(1)
         return connection.execute(newest).mappings().first()
 
+    def _others_open(self, worker: Worker) -> tuple[Any, ...]:
+        return (
+            ATTEMPTS.c.study_id == self._study_id,
+            ATTEMPTS.c.ended_at.is_(None),
+            ATTEMPTS.c.worker != worker.name,
+        )
+
     def _open_attempt(self, number: int, worker: Worker) -> tuple[Any, ...]:
         return (
             ATTEMPTS.c.study_id == self._study_id,
@@ -251,7 +265,7 @@ class AttemptBook:
         message: str | None = None,
     ) -> None:
         values = {
-            "ended_at": _to_text(_now(connection)),
+            "ended_at": _now_text(connection),
             "outcome": outcome,
             "cause": cause,
             "message": message,
@@ -281,5 +295,8 @@ def _now(connection: Connection) -> datetime:
     return now.astimezone(UTC)
 
 
-def _to_text(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds")
+def _now_text(connection: Connection) -> str | ColumnElement[str]:
+    """Yield the same time as ISO 8601 text, or how the server itself writes it into a row."""
+    if connection.dialect.name != "postgresql":
+        return _now(connection).isoformat(timespec="milliseconds")
+    return _SERVER_NOW

@@ -4,12 +4,13 @@ import contextlib
 import itertools
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -27,7 +28,7 @@ from autoprumux.storage.migrations import (
     require_tables,
     stored_version,
 )
-from autoprumux.storage.patience import Patience
+from autoprumux.storage.patience import Patience, ping_when_idle
 
 if TYPE_CHECKING:
     from autoprumux.storage.optuna_storage import ClosingStorage
@@ -56,35 +57,56 @@ class Database:
     """The database as error messages name it."""
     patience: Patience
     """How long it is waited for when it goes away."""
+    _open: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    """The connections of the blocks of `read` and `write` that a thread is in."""
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database throughout.
 
+        Within another block of the same thread it is that one's connection, which sees what the
+        block has written.
+
         Raises:
             StorageError: If the database cannot be read.
         """
+        outer = self._outer("write") or self._outer("read")
+        if outer is not None:
+            yield outer
+            return
         with self._errors_in_sentences(), self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
+            with self._shared("read", connection):
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection whose changes are kept together when the block ends, or not at all.
 
         Writers take turns from the start of their block, so none finds halfway that another
-        changed what it had read.
+        changed what it had read. A block within another of the same thread joins it: an error in
+        it must leave the outer one too.
 
         Raises:
             StorageError: If the database cannot be written.
         """
+        outer = self._outer("write")
+        if outer is not None:
+            yield outer
+            return
         with self._errors_in_sentences(), self.engine.connect() as connection:
             connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 if connection.dialect.name == "postgresql":
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-                yield connection
+                with self._shared("write", connection):
+                    yield connection
+
+    @property
+    def is_writing(self) -> bool:
+        """True within a block of `write` of this thread."""
+        return self._outer("write") is not None
 
     def optuna_storage(
         self, make: "Callable[..., ClosingStorage] | None" = None
@@ -124,6 +146,19 @@ class Database:
                 connection.close()
         self.engine.dispose()
 
+    def _outer(self, kind: Literal["read", "write"]) -> Connection | None:
+        """Yield the connection of the block that this thread is in, if it is in one."""
+        return getattr(self._open, kind, None)
+
+    @contextmanager
+    def _shared(self, kind: Literal["read", "write"], connection: Connection) -> Iterator[None]:
+        """Let the blocks within this one join it."""
+        setattr(self._open, kind, connection)
+        try:
+            yield
+        finally:
+            setattr(self._open, kind, None)
+
     def _make_optuna_storage(
         self, make: "Callable[..., ClosingStorage] | None"
     ) -> "ClosingStorage":
@@ -135,6 +170,7 @@ class Database:
         self.patience.wait_for_file()  # what is made does not wait
         storage = (make or ClosingStorage)(escaped, engine_kwargs=options)
         self.patience.watch(storage.engine)
+        ping_when_idle(storage.engine)
         return storage
 
     def _errors_in_sentences(self) -> AbstractContextManager[None]:
@@ -161,6 +197,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Database:
     _require_usable_file(file, place, must_exist=must_exist)
     engine, patience = _make_engine(parsed), Patience(place, file)
     patience.watch(engine)
+    ping_when_idle(engine)
     database = Database(url=_masked(parsed), engine=engine, place=place, patience=patience)
     try:
         _prepare(database, must_exist=must_exist)
@@ -240,7 +277,7 @@ def _secrets(url: URL) -> tuple[str, ...]:
 def _engine_options(url: URL) -> dict[str, object]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-    return {"pool_pre_ping": True}
+    return {}
 
 
 def _make_engine(url: URL) -> Engine:

@@ -10,10 +10,17 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoprumux.errors import StorageError
 
 _PAUSE_S = 1.0
+
+_IDLE_S = 1.0
+"""Seconds without use after which a connection is tried before it is used again. Trying it before
+every transaction, as SQLAlchemy's `pool_pre_ping` does, is a transaction more for each."""
 
 _logger = logging.getLogger(__name__)
 
@@ -63,6 +70,26 @@ class Patience:
                 )
                 is_told = True
             self.stop.wait(_PAUSE_S)
+
+
+def ping_when_idle(engine: Engine) -> None:
+    """Let a server's connections that nobody used for a while be tried first, and made anew."""
+    if engine.dialect.name == "sqlite":
+        return
+
+    def note(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info["used_at"] = time.monotonic()
+
+    def check(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: object) -> None:
+        if time.monotonic() - entry.info.get("used_at", time.monotonic()) < _IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool makes another one
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", check)
 
 
 def _gone(file: Path) -> sqlite3.OperationalError:

@@ -47,9 +47,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 StoredRow = Mapping[str, Any]
+Wanted = int | str | Sequence[int]
+"""What a column must equal."""
 
-FEW_TRIALS = 10
-"""Trials up to which reading each apart costs less than reading a long study anew."""
+FEW_TRIALS = 50
+"""Trials up to which reading these alone costs less than reading a long study anew."""
 
 _DETAILS = frozenset(
     {"prumux_phases", "prumux_phase_history", "prumux_environments", "prumux_runners_up"}
@@ -72,8 +74,11 @@ class StudyRow:
 class Rows(Protocol):
     """Fetches rows of our tables; all calls see one state of the database."""
 
-    def __call__(self, table: str, /, **where: int | str) -> Sequence[StoredRow]:
-        """Yield the rows whose columns equal `where`, in the order of the primary key."""
+    def __call__(self, table: str, /, **where: Wanted) -> Sequence[StoredRow]:
+        """Yield the rows whose columns equal `where`, in the order of the primary key.
+
+        Of several numbers a column may equal any.
+        """
 
 
 def read_study(
@@ -139,18 +144,25 @@ def unknown_sentence(
     return f"{place} holds no {wanted}; it holds {stored}."
 
 
-def read_trials(rows: Rows, study_id: int, starts: Sequence[StoredRow]) -> dict[int, TrialRecord]:
+def read_trials(
+    rows: Rows, study_id: int, starts: Sequence[StoredRow], *, has_outcomes: bool = True
+) -> dict[int, TrialRecord]:
     """Yield the trials of these rows of `prumux_starts` by number.
 
-    Few of them are read one by one, many with all others of their study at once.
+    Few of them are read alone, many with all others of their study.
+
+    Args:
+        rows: The database.
+        study_id: Of the study.
+        starts: The rows.
+        has_outcomes: False if none of them has ended.
     """
-    measurements: dict[int, Measurement] = {}
-    failures: dict[int, Failure] = {}
-    others: dict[int, tuple[RunnerUp, ...]] = {}
-    for number in [row["number"] for row in starts] if len(starts) <= FEW_TRIALS else [None]:
-        measurements |= read_measurements(rows, study_id, number)
-        failures |= read_failures(rows, study_id, number)
-        others |= read_runners_up(rows, study_id, number)
+    if not starts:
+        return {}
+    wanted = _few([row["number"] for row in starts])
+    measurements = read_measurements(rows, study_id, wanted) if has_outcomes else {}
+    failures = read_failures(rows, study_id, wanted) if has_outcomes else {}
+    others = read_runners_up(rows, study_id, wanted)
     return {
         row["number"]: _trial(
             row,
@@ -162,11 +174,28 @@ def read_trials(rows: Rows, study_id: int, starts: Sequence[StoredRow]) -> dict[
     }
 
 
+def ended_trials(
+    rows: Rows, study_id: int, trials: Sequence[TrialRecord]
+) -> dict[int, TrialRecord]:
+    """Yield trials that were running when they were read, and have an outcome by now."""
+    if not trials:
+        return {}
+    wanted = _few([trial.number for trial in trials])
+    measurements = read_measurements(rows, study_id, wanted)
+    failures = read_failures(rows, study_id, wanted)
+    return {
+        trial.number: _with_outcome(
+            trial, measurements.get(trial.number), failures.get(trial.number)
+        )
+        for trial in trials
+    }
+
+
 def read_measurements(
-    rows: Rows, study_id: int, number: int | None = None
+    rows: Rows, study_id: int, numbers: Sequence[int] | None = None
 ) -> dict[int, Measurement]:
-    """Yield the measurements of a study by trial number, or that of one trial."""
-    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+    """Yield the measurements of a study by trial number, or those of some trials."""
+    key = _key(study_id, numbers)
     throughputs = _by_trial(rows("prumux_throughputs", position=0, **key))
     phases = _by_trial(rows("prumux_phases", **key))
     history = _by_trial(rows("prumux_phase_history", **key))
@@ -183,18 +212,20 @@ def read_measurements(
     }
 
 
-def read_failures(rows: Rows, study_id: int, number: int | None = None) -> dict[int, Failure]:
-    """Yield the failures of a study by trial number, or that of one trial."""
-    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+def read_failures(
+    rows: Rows, study_id: int, numbers: Sequence[int] | None = None
+) -> dict[int, Failure]:
+    """Yield the failures of a study by trial number, or those of some trials."""
+    key = _key(study_id, numbers)
     found = _by_trial(rows("prumux_failure_causes", **key))
     return {trial: _pick(Failure, row[0]) for trial, row in found.items()}
 
 
 def read_runners_up(
-    rows: Rows, study_id: int, number: int | None = None
+    rows: Rows, study_id: int, numbers: Sequence[int] | None = None
 ) -> dict[int, tuple[RunnerUp, ...]]:
-    """Yield the runners-up of a study's choices by trial number, or those of one trial."""
-    key = {"study_id": study_id} | ({} if number is None else {"number": number})
+    """Yield the runners-up of a study's choices by trial number, or those of some trials."""
+    key = _key(study_id, numbers)
     found = _by_trial(rows("prumux_runners_up", **key))
     return {
         trial: tuple(_pick(RunnerUp, row, candidate=candidate_of_row(row)) for row in others)
@@ -242,10 +273,26 @@ def candidate_of_row(row: StoredRow) -> Candidate:
     return replace(cell, hyperparameters=values) if values else cell
 
 
+def _key(study_id: int, numbers: Sequence[int] | None) -> dict[str, Wanted]:
+    """Yield what the rows of these trials equal, or of all of a study."""
+    key: dict[str, Wanted] = {"study_id": study_id}
+    return key if numbers is None else key | {"number": numbers}
+
+
+def _few(numbers: Sequence[Any]) -> Sequence[int] | None:
+    """Yield the numbers, or None if all trials of the study are better read at once."""
+    is_few = len(numbers) <= FEW_TRIALS and all(map(_is_number, numbers))
+    return numbers if is_few else None
+
+
+def _is_number(stored: object) -> bool:
+    return type(stored) is int and stored >= 0
+
+
 def _without(rows: Rows, tables: AbstractSet[str]) -> Rows:
     """Yield rows as if these tables were empty."""
 
-    def fetch(table: str, /, **where: int | str) -> Sequence[StoredRow]:
+    def fetch(table: str, /, **where: Wanted) -> Sequence[StoredRow]:
         return () if table in tables else rows(table, **where)
 
     return fetch
@@ -258,17 +305,19 @@ def _trial(
     failure: Failure | None,
 ) -> TrialRecord:
     number = start["number"]
-    if type(number) is not int or number < 0:
+    if not _is_number(number):
         raise damaged(f"a trial has the number {f'{number!r:.80}'}")
-    state: TrialState = "complete" if measurement else "failed" if failure else "running"
-    return TrialRecord(
-        number=number,
-        candidate=candidate_of_row(start),
-        state=state,
-        choice=choice,
-        measurement=measurement,
-        failure=failure,
+    running = TrialRecord(
+        number=number, candidate=candidate_of_row(start), state="running", choice=choice
     )
+    return _with_outcome(running, measurement, failure)
+
+
+def _with_outcome(
+    trial: TrialRecord, measurement: Measurement | None, failure: Failure | None
+) -> TrialRecord:
+    state: TrialState = "complete" if measurement else "failed" if failure else "running"
+    return replace(trial, state=state, measurement=measurement, failure=failure)
 
 
 def _by_trial(rows: Sequence[StoredRow]) -> defaultdict[int, list[StoredRow]]:

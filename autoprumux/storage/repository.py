@@ -3,19 +3,18 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     RowMapping,
     delete,
+    exists,
     func,
     insert,
     select,
-    union,
     update,
 )
 
@@ -26,15 +25,16 @@ from autoprumux.records import (
     Failure,
     Measurement,
     StudyRecord,
-    TrialRecord,
 )
+from autoprumux.storage.changes import Known, Stamp, ended_of, new_starts, newly_ended, stamp_of
 from autoprumux.storage.database import Database
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.reading import (
-    FEW_TRIALS,
     Rows,
     StoredRow,
+    Wanted,
     candidate_of_row,
+    ended_trials,
     find_study,
     read_failures,
     read_measurements,
@@ -55,7 +55,6 @@ from autoprumux.storage.schema import (
     BUDGETS,
     CLAIMS,
     FAILURE_CAUSES,
-    MEASUREMENTS,
     METADATA,
     STARTS,
     STUDIES,
@@ -69,8 +68,10 @@ class Repository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[int, dict[int, TrialRecord]] = {}
-        """By study and number; starts and outcomes never change, so each is read once."""
+        self._known: dict[str, Known] = {}
+        """By study; starts and outcomes never change, so each is read once."""
+        self._rows: dict[str, RowMapping] = {}
+        """Studies that were looked up to write their trials; they are never removed."""
 
     def save_study(self, record: StudyRecord) -> None:
         """Store a study without its trials, or bring configuration and budgets up to date.
@@ -88,6 +89,7 @@ class Repository:
             "data_fingerprint": record.data_fingerprint,
             "seed": int(record.seed),
         }
+        self._rows.pop(record.name, None)
         with self._database.write() as connection:
             stored = _find_study(connection, record.name)
             now = utc_now()
@@ -99,8 +101,9 @@ class Repository:
                 changes = columns | {"updated_at": now}
                 of_study = STUDIES.c.study_id == stored["study_id"]
                 connection.execute(update(STUDIES).where(of_study).values(changes))
-            study_id = self._require_study(connection, record.name)
-            _replace_budgets(connection, study_id, record.budgets)
+            stored = _find_study(connection, record.name)
+            assert stored is not None
+            _replace_budgets(connection, stored["study_id"], record.budgets)
 
     def load_study(self, name: str | None = None, task: str | None = None) -> StudyRecord:
         """Load the study of this name and task with its trials; the one searched last of several.
@@ -109,10 +112,25 @@ class Repository:
             UnknownStudyError: If there is none; the message lists what is there.
             StorageError: If the database cannot be read.
         """
+        # What a transaction has written may yet come to nothing.
+        cache = {} if self._database.is_writing else self._known
         with self._database.read() as connection:
+            if name is not None and task is None and name in cache:
+                stamp = stamp_of(connection, name)
+                if stamp is not None and stamp.updated_at == cache[name].stamp.updated_at:
+                    return self._record(connection, cache[name], stamp)
             rows = rows_of(connection)
             row = find_study(rows, self._database.place, name, task)
-            return study_of(rows, row, self._trials(connection, row["study_id"]))
+            stamp = stamp_of(connection, row["name"])
+            assert stamp is not None
+            before = cache.get(row["name"])
+            known = Known(
+                study_of(rows, row, ()),
+                Stamp(row["study_id"], row["updated_at"]),
+                before.trials if before is not None else {},
+            )
+            cache[row["name"]] = known
+            return self._record(connection, known, stamp)
 
     def list_studies(self) -> list[StudyRecord]:
         """Load all studies without their trials, the one searched last first.
@@ -144,7 +162,7 @@ class Repository:
         number: int,
         *,
         limit: int | None = None,
-        is_repeatable: bool = False,
+        is_repeatable: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Reserve a candidate for trial `number`; False if it is another trial's.
 
@@ -156,7 +174,7 @@ class Repository:
             candidate: What the trial is to train.
             number: Optuna's number of the trial.
             limit: Most candidates that may be reserved in all; None means no limit.
-            is_repeatable: True gives away what is reserved for a trial that failed.
+            is_repeatable: Asked whether to give away what is reserved for a trial that failed.
 
         Raises:
             UnknownStudyError: If the study is not there.
@@ -176,23 +194,33 @@ class Repository:
                 return True
             # Before schema 4 a claim was nobody's until its trial started.
             is_free = owner["number"] is None or (
-                is_repeatable and _has_failed(connection, study_id, owner["number"])
+                _has_failed(connection, study_id, owner["number"]) and is_repeatable()
             )
             if is_free:
                 connection.execute(update(CLAIMS).filter_by(**key).values(**note))
             return is_free
 
-    def list_claims(self, study: str) -> list[Candidate]:
+    def list_claims(self, study: str, *, unstarted: bool = False) -> list[Candidate]:
         """Load the candidates that some process has claimed, in order.
+
+        Args:
+            study: Name of the study.
+            unstarted: True leaves out those whose trial is among the study's trials.
 
         Raises:
             UnknownStudyError: If the study is not there.
             StorageError: If the database cannot be read.
         """
         with self._database.read() as connection:
-            study_id = self._require_study(connection, study)
-            rows = connection.execute(select(CLAIMS).where(CLAIMS.c.study_id == study_id))
-            return sorted(_candidate(row) for row in rows.mappings())
+            query = select(CLAIMS).where(
+                CLAIMS.c.study_id == self._require_study(connection, study)
+            )
+            if unstarted:
+                of_trial = (STARTS.c.study_id == CLAIMS.c.study_id) & (
+                    STARTS.c.number == CLAIMS.c.number
+                )
+                query = query.where(~exists().where(of_trial))
+            return sorted(_candidate(row) for row in connection.execute(query).mappings())
 
     def save_start(
         self, study: str, number: int, candidate: Candidate, seed: int, choice: Choice
@@ -253,10 +281,11 @@ class Repository:
     ) -> None:
         with self._database.write() as connection:
             study_id = self._require_study(connection, study)
-            start = select(STARTS).filter_by(study_id=study_id, number=number)
+            start = select(STARTS.c.number).filter_by(study_id=study_id, number=number)
             if connection.execute(start).first() is None:
                 raise StorageError(f"Trial {number} of study `{study}` was never started.")
-            stored = _stored_outcome(connection, study_id, number)
+            has_ended = bool(ended_of(connection, study_id, [number]))
+            stored = _stored_outcome(connection, study_id, number) if has_ended else None
             if stored is None:
                 insert_outcome(connection, study_id, number, outcome)
             elif stored != outcome:
@@ -265,77 +294,45 @@ class Repository:
                     f"{type(stored).__name__.lower()}; stored trials are never changed."
                 )
 
-    def _trials(self, connection: Connection, study_id: int) -> tuple[TrialRecord, ...]:
-        """Yield all trials, reading those that are new or have ended since the last time."""
-        known = self._known.setdefault(study_id, {})
-        running = [number for number, trial in known.items() if trial.state == "running"]
-        starts = _new_starts(connection, study_id, known)
-        if len(running) > FEW_TRIALS:
-            starts |= _starts(connection, STARTS.c.study_id == study_id)
-        else:
-            for number in _ended(connection, study_id, running):
-                one = (STARTS.c.study_id == study_id, STARTS.c.number == number)
-                starts |= _starts(connection, *one)
-        if starts:
-            known |= read_trials(rows_of(connection), study_id, list(starts.values()))
-            self._known[study_id] = known = dict(sorted(known.items()))
-        return tuple(known.values())
+    def _record(self, connection: Connection, known: Known, stamp: Stamp) -> StudyRecord:
+        """Yield a study, reading the trials that are new or have ended since the last time."""
+        if stamp != known.stamp:
+            rows, starts = rows_of(connection), new_starts(connection, known, stamp)
+            ended = newly_ended(connection, known, stamp)
+            has_outcomes = stamp.num_ended != known.stamp.num_ended
+            new = read_trials(rows, stamp.study_id, starts, has_outcomes=has_outcomes)
+            new |= ended_trials(rows, stamp.study_id, [known.trials[n] for n in ended])
+            known.trials = dict(sorted((known.trials | new).items()))
+            known.study = replace(known.study, trials=tuple(known.trials.values()))
+            known.stamp = stamp
+        return known.study
 
     def _require_study(self, connection: Connection, name: str) -> int:
         return int(self._require_row(connection, name)["study_id"])
 
     def _require_row(self, connection: Connection, name: str) -> RowMapping:
-        stored = _find_study(connection, name)
+        stored = self._rows.get(name) or _find_study(connection, name)
         if stored is None:
             rows = study_rows(rows_of(connection))
             raise UnknownStudyError(unknown_sentence(self._database.place, rows, name, None))
+        self._rows[name] = stored
         return stored
 
 
 def rows_of(connection: Connection) -> Rows:
     """Yield the rows of our tables as `reading.py` asks for them."""
 
-    def fetch(table: str, /, **where: int | str) -> list[StoredRow]:
+    def fetch(table: str, /, **where: Wanted) -> list[StoredRow]:
         found = METADATA.tables[table]
-        query = select(found).filter_by(**where).order_by(*found.primary_key)
+        conditions = [
+            found.c[name] == wanted if isinstance(wanted, int | str) else found.c[name].in_(wanted)
+            for name, wanted in where.items()
+        ]
+        query = select(found).where(*conditions).order_by(*found.primary_key)
         names = found.columns.keys()
         return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
     return fetch
-
-
-def _new_starts(
-    connection: Connection, study_id: int, known: Collection[int]
-) -> dict[int, StoredRow]:
-    """Yield the starts that are not known, which are seldom others than the last ones.
-
-    Of several workers one may start a smaller number later than another a larger one; the count
-    tells.
-    """
-    last = max(known, default=-1)
-    of_study = STARTS.c.study_id == study_id
-    new = _starts(connection, of_study, STARTS.c.number > last)
-    query = select(func.count()).select_from(STARTS).where(of_study)
-    if connection.execute(query).scalar_one() == len(known) + len(new):
-        return new
-    stored = _starts(connection, of_study)
-    return {number: row for number, row in stored.items() if number not in known}
-
-
-def _starts(connection: Connection, *where: ColumnElement[bool]) -> dict[int, StoredRow]:
-    query = select(STARTS).where(*where).order_by(STARTS.c.number)
-    return {row["number"]: dict(row) for row in connection.execute(query).mappings()}
-
-
-def _ended(connection: Connection, study_id: int, numbers: Sequence[int]) -> list[int]:
-    """Yield which of a few trials have an outcome by now."""
-    if not numbers:
-        return []
-    parts = [
-        select(table.c.number).where(table.c.study_id == study_id, table.c.number.in_(numbers))
-        for table in (MEASUREMENTS, FAILURE_CAUSES)
-    ]
-    return sorted(connection.execute(union(*parts)).scalars())
 
 
 def _candidate(row: RowMapping) -> Candidate:
@@ -388,5 +385,5 @@ def _stored_outcome(
     connection: Connection, study_id: int, number: int
 ) -> Measurement | Failure | None:
     rows = rows_of(connection)
-    measurement = read_measurements(rows, study_id, number).get(number)
-    return measurement or read_failures(rows, study_id, number).get(number)
+    measurement = read_measurements(rows, study_id, [number]).get(number)
+    return measurement or read_failures(rows, study_id, [number]).get(number)

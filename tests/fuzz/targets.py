@@ -21,7 +21,7 @@ from autoprumux.errors import AutoPrumuxError
 from autoprumux.evaluators.recorded import RecordedEvaluator
 from autoprumux.evaluators.recording_files import load_recording
 from autoprumux.masking import fit_for_print
-from autoprumux.storage.reading import read_calibrations, read_profiles, read_study
+from autoprumux.storage.reading import Wanted, read_calibrations, read_profiles, read_study
 from autoprumux.study_files import Override, load_study, load_task, parse_setting, stored_study
 from trainers.data.glue import read_directory as read_data
 from trainers.data.streams import TextStream
@@ -200,8 +200,9 @@ def _database(content: bytes) -> None:
             if column in row:
                 row[column] = _value(value)
 
-    def rows(table: str, /, **where: int | str) -> Sequence[Mapping[str, Any]]:
-        return [r for r in changed[table] if all(r[key] == v for key, v in where.items())]
+    def rows(table: str, /, **where: Wanted) -> Sequence[Mapping[str, Any]]:
+        wanted = {k: (v,) if isinstance(v, int | str) else v for k, v in where.items()}
+        return [r for r in changed[table] if all(r[key] in of for key, of in wanted.items())]
 
     study = read_study(rows, "the database", None, None)
     read_profiles(rows)

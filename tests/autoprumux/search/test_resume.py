@@ -17,9 +17,10 @@ from autoprumux.evaluators.synthetic import SyntheticEvaluator
 from autoprumux.search.claims import StoredClaims
 from autoprumux.search.runner import run_study
 from autoprumux.search.sampler import PerformanceModelSampler
+from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database, open_database
-from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
+from autoprumux.storage.search_storage import SearchStorage
 
 Config = Callable[..., StudyConfig]
 
@@ -114,8 +115,10 @@ CRASHES = [
     pytest.param(Repository, "save_measurement", "after", 3, id="measurement stored, not told"),
     pytest.param(Repository, "save_failure", "before", 1, id="failed, not stored"),
     pytest.param(Repository, "save_failure", "after", 1, id="failure stored, not told"),
-    pytest.param(ClosingStorage, "set_trial_attrs", "after", 5, id="attributes stored, no files"),
-    pytest.param(ClosingStorage, "set_trial_attrs", "before", 6, id="files stored, not named"),
+    pytest.param(SearchStorage, "set_trial_attrs", "after", 7, id="noted"),
+    pytest.param(SearchStorage, "set_trial_attrs", "before", 8, id="files stored, not named"),
+    pytest.param(SearchStorage, "set_trial_attrs", "after", 8, id="files named, not told"),
+    pytest.param(AttemptBook, "end", "before", 3, id="told, attempt not ended"),
     pytest.param(optuna.Study, "tell", "before", 3, id="attributes stored, not told"),
     pytest.param(optuna.Study, "tell", "after", 3, id="told"),
 ]

@@ -12,8 +12,8 @@ from autoprumux.config import StudyConfig
 from autoprumux.errors import InputError, NoBaselineError, StorageError, StudyMismatchError
 from autoprumux.records import Candidate, Measurement
 from autoprumux.search.endings import MIN_TRIALS
-from autoprumux.search.objective import trial_seed
 from autoprumux.search.runner import SearchOutcome, run_study
+from autoprumux.search.told import trial_seed
 from autoprumux.storage.database import Database
 from autoprumux.storage.repository import Repository
 

@@ -25,9 +25,9 @@ from autoprumux.report.page.front import front_info
 from autoprumux.report.page.surfaces import surface_info
 from autoprumux.report.page.trials import columns, trial_rows
 from autoprumux.search.claims import StoredClaims
-from autoprumux.search.objective import trial_seed
 from autoprumux.search.runner import SearchOutcome, run_study
 from autoprumux.search.space import SearchSpace
+from autoprumux.search.told import trial_seed
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.repository import Repository
 from autoprumux.study_files import stored_study

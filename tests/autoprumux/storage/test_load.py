@@ -11,7 +11,7 @@ from sqlalchemy import event
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord
 from autoprumux.storage.access import stored_rows
 from autoprumux.storage.database import Database, open_database
-from autoprumux.storage.reading import Rows, StoredRow, read_study
+from autoprumux.storage.reading import Rows, StoredRow, Wanted, read_study
 from autoprumux.storage.repository import Repository
 
 
@@ -54,7 +54,7 @@ def test_a_query_takes_as_many_statements_whatever_the_number_of_trials(
 
     with stored_rows(storage_url) as (rows, place):
 
-        def noted(table: str, /, **where: int | str) -> list[StoredRow]:
+        def noted(table: str, /, **where: Wanted) -> list[StoredRow]:
             fetched.append(table)
             return list(rows(table, **where))
 
@@ -89,7 +89,7 @@ def test_a_study_that_is_loaded_again_reads_only_what_is_new(
 
     assert loaded == study
     assert len(again) < len(first)
-    assert not any("prumux_measurements" in statement for statement in again)
+    assert not any("prumux_measurements.accuracy" in statement for statement in again)
 
 
 def test_trials_that_start_late_and_end_late_are_found(

@@ -380,7 +380,7 @@ def test_only_what_failed_and_may_be_repeated_is_claimed_again(
     repository.save_failure("a", 0, Failure(cause="nan", message="lost"))
 
     answers = [
-        repository.claim("a", candidate, 7, is_repeatable=is_repeatable)
+        repository.claim("a", candidate, 7, is_repeatable=lambda: is_repeatable)
         for candidate in (failed, running)
     ]
 

@@ -1,0 +1,101 @@
+"""What of a stored study has changed since it was last read, asked in as few statements as can be.
+
+Starts and outcomes are never changed, so their counts tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Table,
+    bindparam,
+    func,
+    select,
+    union,
+)
+
+from autoprumux.records import StudyRecord, TrialRecord
+from autoprumux.storage.reading import StoredRow
+from autoprumux.storage.schema import FAILURE_CAUSES, MEASUREMENTS, STARTS, STUDIES
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells whether a study has changed."""
+
+    study_id: int
+    updated_at: str
+    num_starts: int = 0
+    num_ended: int = 0
+
+
+@dataclass
+class Known:
+    """What is read of a study."""
+
+    study: StudyRecord
+    stamp: Stamp
+    """Of the time when `study` was read."""
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    """In order of their number."""
+
+
+def _count(table: Table) -> ScalarSelect[int]:
+    of_study = table.c.study_id == STUDIES.c.study_id
+    query = select(func.count()).select_from(table).where(of_study)
+    return query.correlate(STUDIES).scalar_subquery()
+
+
+_STAMP = select(
+    STUDIES.c.study_id,
+    STUDIES.c.updated_at,
+    _count(STARTS),
+    _count(MEASUREMENTS) + _count(FAILURE_CAUSES),
+).where(STUDIES.c.name == bindparam("wanted"))
+
+
+def stamp_of(connection: Connection, name: str) -> Stamp | None:
+    """Yield the stamp of a study, in one statement; None if it is not there."""
+    row = connection.execute(_STAMP, {"wanted": name}).first()
+    return None if row is None else Stamp(*row)
+
+
+def new_starts(connection: Connection, known: Known, stamp: Stamp) -> list[StoredRow]:
+    """Yield the starts of trials that are not known."""
+    if stamp.num_starts <= len(known.trials):
+        return []
+    # They are seldom others than the last ones. Of several workers one may start a smaller
+    # number later than another a larger one; the count tells.
+    of_study = STARTS.c.study_id == stamp.study_id
+    last = max(known.trials, default=-1)
+    new = _starts(connection, of_study, STARTS.c.number > last)
+    if stamp.num_starts == len(known.trials) + len(new):
+        return new
+    return [row for row in _starts(connection, of_study) if row["number"] not in known.trials]
+
+
+def newly_ended(connection: Connection, known: Known, stamp: Stamp) -> list[int]:
+    """Yield which trials that are known as running have an outcome by now."""
+    if stamp.num_ended == known.stamp.num_ended:
+        return []
+    running = [number for number, trial in known.trials.items() if trial.state == "running"]
+    return ended_of(connection, stamp.study_id, running)
+
+
+def _starts(connection: Connection, *where: ColumnElement[bool]) -> list[StoredRow]:
+    query = select(STARTS).where(*where).order_by(STARTS.c.number)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def ended_of(connection: Connection, study_id: int, numbers: Sequence[int]) -> list[int]:
+    """Yield which of some trials have an outcome by now."""
+    if not numbers:
+        return []
+    parts = [
+        select(table.c.number).where(table.c.study_id == study_id, table.c.number.in_(numbers))
+        for table in (MEASUREMENTS, FAILURE_CAUSES)
+    ]
+    return sorted(connection.execute(union(*parts)).scalars())
