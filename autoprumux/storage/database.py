@@ -1,7 +1,6 @@
 """From a storage URL to an engine whose schema is this program's, and to Optuna's storage."""
 
 import contextlib
-import itertools
 import logging
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoprumux.errors import StorageError
 from autoprumux.masking import mask_addresses
+from autoprumux.storage.backups import kept_as_it_was
 from autoprumux.storage.faults import is_locked, storage_errors
 from autoprumux.storage.migrations import (
     is_current,
@@ -328,43 +328,9 @@ def _prepare(database: Database, *, must_exist: bool) -> None:
         if version is None:
             migrate(connection, database.place)
             return
-        with _backup(database, version):
+        file = _sqlite_file(database.engine.url)
+        with kept_as_it_was(file, database.place, version):
             migrate(connection, database.place)
-
-
-@contextmanager
-def _backup(database: Database, version: int) -> Iterator[None]:
-    """Keep an SQLite file as it is beside itself; dropped again if the block fails.
-
-    The caller holds the write lock, so nothing is written in between. A server's databases are
-    backed up by its own tools; there the transaction alone protects what is stored.
-    """
-    file = _sqlite_file(database.engine.url)
-    if file is None:
-        yield
-        return
-    copy = _free_name(file.with_name(f"{file.name}.schema-{version}"))
-    try:
-        with contextlib.closing(sqlite3.connect(file)) as connection:
-            connection.execute("VACUUM INTO ?", (str(copy),))
-    except sqlite3.Error as error:
-        copy.unlink(missing_ok=True)
-        raise StorageError(
-            f"{database.place} needs a newer schema, but no copy of it can be kept at `{copy}` "
-            f"({error}). Free some space there and run again."
-        ) from error
-    try:
-        yield
-    except BaseException:
-        copy.unlink(missing_ok=True)
-        raise
-    _logger.warning("%s has a newer schema now; as it was it is in `%s`", database.place, copy)
-
-
-def _free_name(wanted: Path) -> Path:
-    """Yield `wanted`, numbered if it is taken: the file may be of another database."""
-    names = itertools.chain([wanted.name], (f"{wanted.name}-{k}" for k in itertools.count(2)))
-    return next(p for p in map(wanted.with_name, names) if not p.exists())
 
 
 def _use_write_ahead_log(database: Database) -> None:

@@ -136,7 +136,7 @@ def test_file_that_cannot_be_copied_is_left_as_it_was(
     content = (tmp_path / "autoprumux.db").read_bytes()
     steps |= {NEWEST + 1: _add_column}
     monkeypatch.setattr(
-        "autoprumux.storage.database._free_name", lambda _: tmp_path / "nowhere" / "copy"
+        "autoprumux.storage.backups._free_name", lambda _: tmp_path / "nowhere" / "copy"
     )
 
     with pytest.raises(StorageError, match=r"no copy of it can be kept at .*nowhere"):
