@@ -23,8 +23,8 @@ from autoprumux.evaluators.base import Report
 from autoprumux.evaluators.recorded import START_PHASES
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import verified_best
+from autoprumux.search.endings import is_settled
 from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
-from autoprumux.search.runner import is_settled
 from autoprumux.search.sampler import Order, PerformanceModelSampler, free_candidates
 from autoprumux.search.space import SearchSpace
 from autoprumux.storage.database import open_database

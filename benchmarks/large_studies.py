@@ -27,9 +27,9 @@ import sqlalchemy as sa
 from autoprumux.config import MAX_CANDIDATES, SearchConfig, StudyConfig
 from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Choice, HistoryPoint, Measurement, PhaseRecord, RunnerUp
-from autoprumux.search.objective import trial_seed
 from autoprumux.search.opening import open_optuna_study, open_study
 from autoprumux.search.space import SearchSpace
+from autoprumux.search.told import trial_seed
 from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.repository import Repository

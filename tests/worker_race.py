@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autoprumux.config import SearchConfig, StudyConfig
@@ -38,6 +39,8 @@ class Race:
     """Workers that are killed, one after the other, while they train."""
     kill_every_s: float = 0.6
     num_examples: int = 64
+    account: str = ""
+    """File that gets a line per worker: processor seconds from its first trial on, if named."""
 
     @property
     def candidates(self) -> set[Candidate]:
@@ -67,11 +70,14 @@ class Race:
 
 
 class Silent:
-    """A listener that tells nobody."""
+    """A listener that tells nobody, and notes when the first trial began."""
+
+    started_s = 0.0
 
     def announce(self, text: str) -> None: ...
 
-    def trial_started(self, *_: object) -> None: ...
+    def trial_started(self, *_: object) -> None:
+        self.started_s = self.started_s or time.process_time()
 
     def progress(self, *_: object) -> None: ...
 
@@ -82,7 +88,11 @@ def work(url: str, race: Race) -> int:
     """Run one worker; yield its exit code."""
     try:
         database = open_database(url)
-        run_study(race.config, database, race.evaluator, Silent())
+        listener = Silent()
+        run_study(race.config, database, race.evaluator, listener)
+        if race.account:
+            with Path(race.account).open("a", encoding="utf-8") as file:
+                file.write(f"{time.process_time() - listener.started_s}\n")
         database.close()
     except BaseException:
         traceback.print_exc()
