@@ -148,12 +148,7 @@ class Repository:
         Raises:
             StorageError: If the database cannot be read.
         """
-        with self._database.read() as connection:
-            rows = rows_of(connection)
-            found = study_rows(rows)
-            return [
-                study_of(rows, row, self._trials(connection, row["study_id"])) for row in found
-            ]
+        return [self.load_study(study.name) for study in self.list_studies()]
 
     def claim(
         self,
