@@ -8,15 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprumux.answers import (
+    MeasuredModel,
     answer_budgets,
     candidate_grid,
+    measured_models,
     pareto_front,
     rank_predicted,
 )
 from autoprumux.errors import NoBaselineError, StorageError, TrialError, UsageError
 from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
-from autoprumux.surrogates.performance import PerformancePrediction
+from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction
 
 WIDTHS = (1, 2, 5, 10)
 SPARSITIES = (0.0, 0.6, 0.7, 0.8, 0.9)
@@ -117,6 +119,37 @@ def test_no_measured_model_within_the_budget_is_faster_than_the_answer(
     limit = table[BASELINE].accuracy - budget
     faster = [m for m in table.values() if m.accuracy >= limit and m.speedup > answer.best.speedup]
     assert faster == []
+
+
+@quick
+@given(points=measured_tables, budget=st.floats(-0.05, 0.5))
+def test_the_answers_are_those_of_comparing_and_ranking_everything(
+    points: dict[Candidate, tuple[float, float]], budget: float
+) -> None:
+    table = table_of(points)
+    study = make_study(list(table), replaced=table)
+    baseline = table[BASELINE]
+    models = measured_models(study, baseline)
+    predictor = PerformanceModel.from_measured(table, [], candidate_grid(study))
+    cells = sorted({*candidate_grid(study), *table})
+
+    (answer,) = answer_budgets(study, [budget])
+
+    def order(model: MeasuredModel) -> tuple[float, float, Candidate]:
+        return (-model.speedup, -model.measurement.accuracy, model.candidate)
+
+    within = [m for m in models if m.accuracy_loss <= budget + 1e-9]
+    assert answer.best == min(within, key=order, default=None)
+    if answer.closest is not None:
+        faster = [m for m in models if m.speedup > baseline.speedup]
+        assert answer.closest == min(faster, key=lambda m: (m.accuracy_loss, order(m)))
+    ranked = rank_predicted(predictor.predict(cells), budget)[:3]
+    shown = [(m.candidate, m.accuracy, m.speedup) for m in answer.predicted]
+    assert shown == [(m.candidate, m.accuracy, m.speedup) for m in ranked]
+    intervals = {m.candidate: m.interval for m in models}
+    for model in answer.predicted:
+        if model.is_verified:
+            assert model.interval == intervals[model.candidate]
 
 
 def test_a_loss_on_the_border_of_the_budget_is_within_it() -> None:
