@@ -21,6 +21,8 @@ from autoprumux.search.replay_summary import REGRET_AFTER
 
 OURS = "performance_model"
 TARGETS = {4: "median at most 4", 7: "90th percentile at most 7"}
+NOT_DRAWN = ("equal_costs", "unrelated")
+"""Variants of ours that hardly differ in a plot."""
 NUM_RESAMPLES = 2000
 
 Case = Mapping[str, Any]
@@ -59,7 +61,7 @@ def save_plot(options: argparse.Namespace) -> None:
     cases = [c for c in _stored(options) if "num_until_best" in c["searches"][0]]
     most = 24
     trials = np.arange(1, most + 1)
-    for name in _samplers(cases):
+    for name in (name for name in _samplers(cases) if name not in NOT_DRAWN):
         own = [case for case in cases if case["sampler"] == name]
         shares = np.array([[_share_within(case, number) for number in trials] for case in own])
         low, high = _interval(shares)
