@@ -3,16 +3,16 @@
 import csv
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 from autoprumux.errors import UsageError
+from autoprumux.storage.leftovers import whole_file
 from trainers.results import Prediction
 
 STDOUT = "-"
@@ -51,6 +51,8 @@ def make_writer(file: IO[str], file_format: str, labels: Sequence[str], *, has_a
 def open_labels(out: str, *, is_held_back: bool = False) -> Iterator[IO[str]]:
     """Open a file that appears under its name only when it is complete, or standard output.
 
+    What killed processes left of theirs beside the file is removed.
+
     Args:
         out: File, or `-`.
         is_held_back: Whether standard output, too, gets nothing before all is written.
@@ -64,17 +66,12 @@ def open_labels(out: str, *, is_held_back: bool = False) -> Iterator[IO[str]]:
         return
     path = Path(out).resolve()  # a link stays, and its target is replaced
     is_special = path.exists() and not path.is_file()  # a pipe or a device is no file to replace
-    partial = path if is_special else path.with_name(f".{path.name}.{os.getpid()}.partial")
+    place = nullcontext(path) if is_special else whole_file(path)
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with place as new, new.open("w", encoding="utf-8", newline="") as file:
             yield file
-        if not is_special:
-            partial.replace(path)
     except OSError as error:
         raise UsageError(f"`{out}` cannot be written: {error.strerror or error}.") from error
-    finally:
-        if not is_special:
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import json
 import mimetypes
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.storage.database import Database
+from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.model_files import MODEL_NAME, unpack_model
 from autoprumux.storage.s3 import SCHEME, S3Store
 
@@ -194,8 +194,8 @@ class Artifacts:
         if identifier is None or (parent / identifier).is_dir():
             return None if identifier is None else parent / identifier
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-") as folder:
-            file, model = Path(folder) / MODEL_NAME, Path(folder) / "model"
+        with scratch_folder(parent) as folder:
+            file, model = folder / MODEL_NAME, folder / "model"
             model.mkdir()
             try:
                 with self.store.open_reader(identifier) as source, file.open("wb") as target:

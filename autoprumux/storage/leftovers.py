@@ -4,6 +4,7 @@ Whoever fills one holds a lock on it, which ends with the process, however that 
 """
 
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -16,16 +17,17 @@ _ATTEMPTS = 5
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give an empty folder among the machine's temporary files; it is gone when the block ends.
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder in `parent`, or among the machine's temporary files.
 
-    What killed processes left of theirs is removed first.
+    It is gone when the block ends. What killed processes left of theirs is removed first.
 
     Raises:
         OSError: If it cannot be made.
     """
-    remove_leftovers(Path(tempfile.gettempdir()), f"{_SCRATCH}-*")
-    folder, lock = _locked(lambda: Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-")))
+    place = parent or Path(tempfile.gettempdir())
+    remove_leftovers(place, f"{_SCRATCH}-*")
+    folder, lock = _locked(lambda: Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-", dir=place)))
     try:
         yield folder
     finally:
@@ -44,7 +46,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         OSError: If it cannot be made or put there.
     """
     mark = f".{target.stem}.autoprumux"
-    remove_leftovers(target.parent, f"{mark}-*{target.suffix}")
+    remove_leftovers(target.parent, f"{glob.escape(mark)}-*{glob.escape(target.suffix)}")
     place = target.with_name(f"{mark}-{os.getpid()}{target.suffix}")
 
     def make() -> Path:

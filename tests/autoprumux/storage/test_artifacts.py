@@ -141,6 +141,7 @@ def test_a_model_comes_back_from_the_place_as_it_was(
     assert trial.measurement is not None
     storage = database.optuna_storage()
     artifacts = Artifacts(place, storage)
+    (tmp_path / "fetched" / "autoprumux-scratch-of_a_dead_one").mkdir(parents=True)
 
     fetched = artifacts.fetch_model(2, tmp_path / "fetched")
     again = artifacts.fetch_model(2, tmp_path / "fetched")
@@ -148,6 +149,7 @@ def test_a_model_comes_back_from_the_place_as_it_was(
     storage.close()
     assert fetched is not None
     assert again == fetched
+    assert list((tmp_path / "fetched").iterdir()) == [fetched]
     trained = Path(trial.measurement.checkpoint)
     assert {f.name: f.read_bytes() for f in fetched.iterdir()} == {
         f.name: f.read_bytes() for f in trained.iterdir()

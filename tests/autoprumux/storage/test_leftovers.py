@@ -13,7 +13,7 @@ from pathlib import Path
 from autoprumux.storage.leftovers import scratch_folder, whole_file
 
 tempfile.tempdir = sys.argv[1]
-with scratch_folder() as folder, whole_file(Path(sys.argv[1]) / "page.html") as new:
+with scratch_folder() as folder, whole_file(Path(sys.argv[1]) / sys.argv[2]) as new:
     (folder / "log.txt").write_text("half")
     new.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -63,14 +63,18 @@ def test_file_that_fails_leaves_the_old_one(folder: Path, error: type[BaseExcept
     assert list(folder.iterdir()) == [target]
 
 
-def test_what_a_killed_process_left_is_removed_and_what_another_fills_stays(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["page.html", "page[1].html"])
+def test_what_a_killed_process_left_is_removed_and_what_another_fills_stays(
+    name: str, folder: Path
+) -> None:
     root = str(Path(__file__).parents[3])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], env={"PYTHONPATH": root})
+    command = [sys.executable, "-c", KILLED, str(folder), name]
+    done = subprocess.run(command, env={"PYTHONPATH": root})
     assert done.returncode == -9
     assert len(list(folder.iterdir())) == 2
 
-    with scratch_folder() as mine, scratch_folder() as other, whole_file(folder / "page.html"):
+    with scratch_folder() as mine, scratch_folder() as other, whole_file(folder / name):
         assert mine.is_dir()
         assert other.is_dir()
 
-    assert [path.name for path in folder.iterdir()] == ["page.html"]
+    assert [path.name for path in folder.iterdir()] == [name]
