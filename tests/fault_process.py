@@ -1,6 +1,7 @@
 """A search in a process of its own that meets a fault at a place that is the same in every run.
 
-Processes are forked from one that has imported everything, so that they start cheaply.
+Processes are forked from one that has imported everything (`fault_server`), so that they start
+cheaply.
 """
 
 import functools
@@ -28,7 +29,9 @@ from sqlalchemy import Engine, event
 from worker_race import Silent
 
 from autoprumux.api.export import export_task
+from autoprumux.api.predict import PredictOptions, predict_file
 from autoprumux.api.stored import report_task
+from autoprumux.cli.interrupts import leaving_at_checkpoints, stopped_by_signals
 from autoprumux.config import SearchConfig, StudyConfig
 from autoprumux.dashboard.writer import NoteWriter
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
@@ -37,7 +40,7 @@ from autoprumux.records import Candidate
 from autoprumux.report.page import document  # noqa: F401
 from autoprumux.search import presence
 from autoprumux.search.runner import run_study
-from autoprumux.storage import attempts, repository
+from autoprumux.storage import attempts, repository, rows
 from autoprumux.storage.database import open_database
 from trainers.config import AccuracyConfig, DataConfig, ThroughputConfig, TrainerConfig
 from trainers.phase_config import (
@@ -47,10 +50,15 @@ from trainers.phase_config import (
     PrimeConfig,
     PruneConfig,
 )
+from trainers.measure import throughput
 from trainers.serving import export  # noqa: F401
+from trainers.serving import predict as serving  # noqa: F401
 
 NAME = "qnli-faulty"
 FAILING = Candidate(1, 0.9)
+EXIT_INTERRUPTED = 130
+_WRITING = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+"""Python's names of the events that may change a folder."""
 
 _SIZE = {"batch_size": 4, "learning_rate": 1e-3}
 TINY = TrainerConfig(
@@ -71,18 +79,25 @@ TINY = TrainerConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a process does and where; all of it lies below one folder unless told otherwise."""
+    """What a process does and where; all of it lies below one folder unless told otherwise.
+
+    A prediction labels `in.tsv` with `model`.
+    """
 
     folder: Path
     url: str = ""
     is_real: bool = False
+    num_trials: int = 3
+    """Of the closed form the third fails; of a real training 2 are of N = 1, and 4 are all."""
     cache: Path | None = None
     sleep_s: float = 0.0
-    kind: Literal["search", "export", "report"] = "search"
+    kind: Literal["search", "export", "report", "predict"] = "search"
     out: Path | None = None
     stale_s: float | None = None
     """Silence that counts as a death, scaled down."""
     clock_ahead_s: float = 0.0
+    clock_set_at_ask: int = 0
+    """The trial before which the clock is set; 0: from the beginning."""
     machine: str = ""
 
     @property
@@ -91,11 +106,11 @@ class Scene:
 
     @property
     def config(self) -> StudyConfig:
+        grid: dict[str, Any] = {"widths": (1, 2, 5), "sparsities": (0.0, 0.6, 0.9)}
         if self.is_real:
-            grid: dict[str, Any] = {"widths": (1, 3), "sparsities": (0.0, 0.6), "max_trials": 4}
-        else:
-            grid = {"widths": (1, 2, 5), "sparsities": (0.0, 0.6, 0.9), "max_trials": 5}
-        search = SearchConfig(sampler="grid", stop_chance=0.0, budgets=(0.02, 0.1), **grid)
+            grid = {"widths": (1, 3), "sparsities": (0.0, 0.6)}
+        settings: dict[str, Any] = {"sampler": "grid", "stop_chance": 0.0, "budgets": (0.02, 0.1)}
+        search = SearchConfig(**settings, **grid, max_trials=self.num_trials)
         trainer = TINY if self.is_real else TrainerConfig(task="qnli")
         return StudyConfig(name=NAME, search=search, trainer=trainer)
 
@@ -110,7 +125,7 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """`kill -9` at the `at`th write, or at a call of a function."""
+    """`kill -9`, or other signals, at the `at`th write or at a call of a function."""
 
     at: int = 0
     """Of the writes of the main thread: files opened for it, renamed, removed, made; commits."""
@@ -118,6 +133,12 @@ class Kill:
     """`module:Class.method`."""
     when: Literal["before", "after"] = "before"
     occurrence: int = 1
+    signals: tuple[signal.Signals, ...] = (signal.SIGKILL,)
+    """What the process gets there, in this order."""
+
+    def strike(self) -> None:
+        for number in self.signals:
+            signal.raise_signal(number)
 
 
 def start(scene: Scene, kill: Kill | None = None) -> BaseProcess:
@@ -158,7 +179,7 @@ def _import_beforehand() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
     try:
-        forkserver.set_forkserver_preload(["fault_process"])
+        forkserver.set_forkserver_preload(["fault_server"])
         forkserver.ensure_running()
     finally:
         del os.environ["PYTHONPATH"]
@@ -171,12 +192,16 @@ def _work(scene: Scene, kill: Kill | None) -> None:
     temporary.mkdir(exist_ok=True)
     tempfile.tempdir = str(temporary)
     _set_the_clock(scene)
-    counted = _count_writes(kill.at if kill else 0)
+    throughput.PAUSE_S = 0.0  # other work may disturb every measurement, and none is asked for
+    counted = _count_writes(kill)
     if kill is not None and kill.function:
-        _kill_at_call(kill)
+        _act_at_call(kill.function, kill.strike, occurrence=kill.occurrence, when=kill.when)
     try:
-        _do(scene)
+        with stopped_by_signals():
+            do(scene)
         text, code = "done", 0
+    except KeyboardInterrupt:
+        text, code = "stopped", EXIT_INTERRUPTED
     except Exception as error:
         traceback.print_exc()
         text, code = f"{type(error).__name__}: {error}", 1
@@ -187,8 +212,9 @@ def _work(scene: Scene, kill: Kill | None) -> None:
     os._exit(code)
 
 
-def _do(scene: Scene) -> None:
-    if scene.is_real:
+def do(scene: Scene) -> None:
+    """Do in this process what a scene says."""
+    if scene.is_real or scene.kind == "predict":
         import torch
 
         torch.set_num_threads(1)
@@ -200,17 +226,23 @@ def _do(scene: Scene) -> None:
         assert scene.out is not None
         report_task(storage=scene.storage, out=scene.out)
         return
+    if scene.kind == "predict":
+        assert scene.out is not None
+        table, options = scene.folder / "in.tsv", PredictOptions(columns=("text",))
+        predict_file(scene.folder / "model", str(table), str(scene.out), options)
+        return
     database = open_database(scene.storage)
     try:
         noted = NoteWriter(Silent(), database, NAME)
-        run_study(scene.config, database, scene.evaluator, noted)
+        with leaving_at_checkpoints() as stop:
+            run_study(scene.config, database, scene.evaluator, noted, stop=stop)
         noted.write_all()
     finally:
         database.close()
 
 
-def _count_writes(at: int) -> list[str]:
-    """Note the writes of this thread, and die before the `at`th."""
+def _count_writes(kill: Kill | None) -> list[str]:
+    """Note the writes of this thread, and meet the fault before the `at`th."""
     seen: list[str] = []
     own = threading.get_ident()
 
@@ -218,25 +250,30 @@ def _count_writes(at: int) -> list[str]:
         if threading.get_ident() != own or (seen and seen[-1] == "end"):
             return
         seen.append(label)
-        if len(seen) == at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kill is not None and len(seen) == kill.at:
+            kill.strike()
 
     def audit(name: str, arguments: tuple[Any, ...]) -> None:
-        if name in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-            note(f"{name} {Path(os.fsdecode(arguments[0])).name}")
-        elif name == "open" and isinstance(arguments[0], str):
-            mode, flags = arguments[1], arguments[2]
-            is_new = isinstance(mode, str) and mode[:1] in ("w", "x", "a")
-            if is_new or (mode is None and flags & os.O_CREAT):
-                note(f"open {Path(arguments[0]).name}")
+        if name not in _WRITING or not isinstance(arguments[0], str | bytes):
+            return
+        path = Path(os.fsdecode(arguments[0]))
+        if "__pycache__" not in path.parts and (name != "open" or _is_for_writing(*arguments[1:])):
+            note(f"{name} {path.name}")
 
     sys.addaudithook(audit)
     event.listen(Engine, "commit", lambda _: note("commit"))
     return seen
 
 
-def _kill_at_call(kill: Kill) -> None:
-    module_name, _, path = kill.function.partition(":")
+def _is_for_writing(mode: str | None, flags: int) -> bool:
+    return bool(flags & os.O_CREAT) if mode is None else mode[:1] in ("w", "x", "a")
+
+
+def _act_at_call(
+    function: str, act: Callable[[], None], *, occurrence: int, when: str = "before"
+) -> None:
+    """Do something before or after a call of a function, `module:Class.method`."""
+    module_name, _, path = function.partition(":")
     owner: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
     for part in outer:
@@ -247,11 +284,12 @@ def _kill_at_call(kill: Kill) -> None:
     def wrapper(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == kill.occurrence and kill.when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+        is_meant = calls == occurrence
+        if is_meant and when == "before":
+            act()
         result = original(*arguments, **options)
-        if calls == kill.occurrence:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if is_meant and when == "after":
+            act()
         return result
 
     setattr(owner, name, wrapper)
@@ -264,8 +302,15 @@ def _set_the_clock(scene: Scene) -> None:
         presence.HEARTBEAT_S = scene.stale_s / 10
     if scene.machine:
         presence._this_machine = lambda: scene.machine
-    if scene.clock_ahead_s:
-        ahead, now, wall = timedelta(seconds=scene.clock_ahead_s), attempts._now, time.time
-        attempts._now = lambda connection: now(connection) + ahead
-        repository.utc_now = lambda: (datetime.now(UTC) + ahead).isoformat()
-        time.time = lambda: wall() + scene.clock_ahead_s
+    if scene.clock_ahead_s and scene.clock_set_at_ask:
+        put_forward = functools.partial(_put_forward, scene.clock_ahead_s)
+        _act_at_call("optuna:Study.ask", put_forward, occurrence=scene.clock_set_at_ask)
+    elif scene.clock_ahead_s:
+        _put_forward(scene.clock_ahead_s)
+
+
+def _put_forward(ahead_s: float) -> None:
+    ahead, now, wall = timedelta(seconds=ahead_s), attempts._now, time.time
+    attempts._now = lambda connection: now(connection) + ahead
+    repository.utc_now = rows.utc_now = lambda: (datetime.now(UTC) + ahead).isoformat()
+    time.time = lambda: wall() + ahead_s

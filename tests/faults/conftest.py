@@ -11,28 +11,30 @@ from fault_process import Scene
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Undisturbed]:
-    """Function: what the search, a real one or not, leaves without a fault."""
-    made: dict[bool, Undisturbed] = {}
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scene], Undisturbed]:
+    """Function: what the search of a scene leaves without a fault."""
+    made: dict[tuple[bool, int], Undisturbed] = {}
 
-    def make(is_real: bool) -> Undisturbed:
-        if is_real not in made:
-            scene = Scene(folder=tmp_path_factory.mktemp("undisturbed"), is_real=is_real)
-            assert fault_process.run(scene) == 0, fault_process.told(scene)
-            made[is_real] = Undisturbed(account(scene), fault_process.writes(scene))
-            assert leftovers(scene.folder) == []
-        return made[is_real]
+    def make(scene: Scene) -> Undisturbed:
+        key = (scene.is_real, scene.num_trials)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            calm = Scene(folder=folder, is_real=scene.is_real, num_trials=scene.num_trials)
+            assert fault_process.run(calm) == 0, fault_process.told(calm)
+            made[key] = Undisturbed(account(calm), fault_process.writes(calm))
+            assert leftovers(folder) == []
+        return made[key]
 
     return make
 
 
 @pytest.fixture
-def ends_as_undisturbed(undisturbed: Callable[[bool], Undisturbed]) -> Callable[[Scene], None]:
+def ends_as_undisturbed(undisturbed: Callable[[Scene], Undisturbed]) -> Callable[[Scene], None]:
     """Function: run a search to its end, and compare what it left."""
 
     def check(scene: Scene) -> None:
         assert fault_process.run(scene) == 0, fault_process.told(scene)
-        assert account(scene) == undisturbed(scene.is_real).account
+        assert account(scene) == undisturbed(scene).account
         assert leftovers(scene.folder) == []
 
     return check

@@ -8,7 +8,7 @@ from pathlib import Path
 import fault_process
 import pytest
 import sqlalchemy as sa
-from fault_accounts import account, filled, leftovers, num_told
+from fault_accounts import Undisturbed, account, filled, leftovers, num_told
 from fault_process import Kill, Scene
 from postgresql_server import NoServerError, stoppable_server
 
@@ -42,24 +42,26 @@ def test_full_disk_under_the_database_loses_nothing(
     ends_as_undisturbed(scene)
 
 
-@pytest.mark.parametrize("free_kib", [4, 900])
+@pytest.mark.parametrize(
+    "free_kib", [4, *(pytest.param(kib, marks=pytest.mark.slow) for kib in (900, 16000))]
+)
 def test_full_disk_under_the_cache_fails_no_trial(
     free_kib: int,
     small_disk: Callable[[int], Path],
     tmp_path: Path,
     ends_as_undisturbed: EndsAs,
 ) -> None:
-    scene = Scene(folder=tmp_path, is_real=True, cache=small_disk(65536) / "cache")
+    cache = small_disk(65536) / "cache"
+    scene = Scene(folder=tmp_path, is_real=True, num_trials=2, cache=cache)
 
-    assert scene.cache is not None
-    with filled(scene.cache.parent, but_kib=free_kib):
+    with filled(cache.parent, but_kib=free_kib):
         assert fault_process.run(scene) == 1
         told = fault_process.told(scene)
 
     assert told.startswith("TrialError: `")
     assert "No space left on device" in told
     assert told.endswith("Free some space; the same command takes the trial up again.")
-    assert not list(scene.cache.rglob("*.partial"))
+    assert not list(cache.rglob("*.partial"))
     ends_as_undisturbed(scene)
 
 
@@ -87,7 +89,7 @@ def test_full_disk_leaves_no_report_and_the_old_page(
 def test_full_disk_leaves_no_export(
     free_kib: int, small_disk: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    scene, disk = Scene(folder=tmp_path, is_real=True), small_disk(32768)
+    scene, disk = Scene(folder=tmp_path, is_real=True, num_trials=2), small_disk(32768)
     export = Scene(folder=tmp_path, kind="export", out=disk / "model")
     assert fault_process.run(scene) == 0
 
@@ -121,7 +123,7 @@ def test_locked_file_is_waited_for(
     ends_as_undisturbed(scene)
 
 
-@pytest.mark.parametrize("num_told_before", [1, 3])
+@pytest.mark.parametrize("num_told_before", [1, 2])
 def test_file_that_is_moved_away_and_back_loses_nothing(
     num_told_before: int, tmp_path: Path, ends_as_undisturbed: EndsAs
 ) -> None:
@@ -195,14 +197,28 @@ def test_clock_that_is_set_loses_no_trial_of_a_dead_machine(
 
 
 @pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
-def test_two_machines_whose_clocks_differ_share_the_work(
-    ahead_s: float, tmp_path: Path, ends_as_undisturbed: EndsAs
+@pytest.mark.parametrize("kill", [None, Kill(function="optuna:Study.tell", occurrence=3)])
+def test_clock_that_is_set_while_a_search_runs_changes_nothing(
+    ahead_s: float, kill: Kill | None, tmp_path: Path, ends_as_undisturbed: EndsAs
 ) -> None:
-    here = Scene(folder=tmp_path, machine="here", sleep_s=0.3)
+    scene = Scene(folder=tmp_path, clock_ahead_s=ahead_s, clock_set_at_ask=3)
+
+    code = fault_process.run(scene, kill)
+
+    assert code == (-9 if kill else 0)
+    ends_as_undisturbed(Scene(folder=tmp_path))
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+def test_two_machines_whose_clocks_differ_share_the_work(
+    ahead_s: float, tmp_path: Path, undisturbed: Callable[[Scene], Undisturbed]
+) -> None:
+    here = Scene(folder=tmp_path, num_trials=5, machine="here", sleep_s=0.3)
     (tmp_path / "other").mkdir()
     there = Scene(
         folder=tmp_path / "other",
         url=here.storage,
+        num_trials=5,
         machine="there",
         clock_ahead_s=ahead_s,
         sleep_s=0.3,
@@ -213,7 +229,9 @@ def test_two_machines_whose_clocks_differ_share_the_work(
         process.join(300)
 
     assert [process.exitcode for process in processes] == [0, 0]
-    found = account(here)
-    assert len({candidate for _, candidate, *_ in found.trials}) == len(found.trials) == 5
+    found, alone = account(here), undisturbed(here).account
+    assert {t[1:] for t in found.trials} == {t[1:] for t in alone.trials}
+    assert len(found.trials) == len(alone.trials)
+    assert (found.best, found.claims) == (alone.best, alone.claims)
     assert {state for _, state in found.optuna} == {"COMPLETE", "FAIL"}
     assert leftovers(tmp_path) == []
