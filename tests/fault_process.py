@@ -43,6 +43,7 @@ from autoprumux.search.runner import run_study
 from autoprumux.storage import attempts, repository, rows
 from autoprumux.storage.database import open_database
 from trainers.config import AccuracyConfig, DataConfig, ThroughputConfig, TrainerConfig
+from trainers.measure import throughput
 from trainers.phase_config import (
     FinetuneConfig,
     FinetunePrunedConfig,
@@ -50,7 +51,6 @@ from trainers.phase_config import (
     PrimeConfig,
     PruneConfig,
 )
-from trainers.measure import throughput
 from trainers.serving import export  # noqa: F401
 from trainers.serving import predict as serving  # noqa: F401
 
