@@ -151,6 +151,9 @@ def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
     recipe = dict(flatten(study.get("trainer", {}), "trainer."))
     for key in _NO_RECIPE:
         recipe.pop(key, None)
+    if recipe.get(_WIDENING, "keys") == "keys":  # as all studies before there was a choice
+        recipe.pop(_WIDENING, None)
+        recipe = {key: v for key, v in recipe.items() if not key.startswith("trainer.narrow.")}
     search = study.get("search", {})
     searched = dict(flatten(search.get("hyperparameters", {}), f"{TABLE}."))
     return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}, **searched}
@@ -158,6 +161,9 @@ def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
 
 _NO_RECIPE = ("trainer.checkpoint_interval_s", "trainer.num_parts")
 """What a crash costs and how much memory is needed; neither decides a result."""
+
+_WIDENING = "trainer.model.widening"
+"""With `keys` no narrow model is trained, so that its recipe decides nothing."""
 
 _SEARCH_RECIPE = ("widths", "sparsities", "seed")
 

@@ -87,8 +87,11 @@ def _recipe(study: StudyRecord) -> object:
     trainer = study.config.get("trainer")
     if not isinstance(trainer, Mapping):
         return None
+    model = {"widening": "keys", **(trainer.get("model") or {})}  # before there was a choice
     phases = {k: v for k, v in trainer.items() if isinstance(v, Mapping) and "num_updates" in v}
-    return trainer.get("model"), {name: phase["num_updates"] for name, phase in phases.items()}
+    if model["widening"] == "keys":
+        phases.pop("narrow", None)
+    return model, {name: phase["num_updates"] for name, phase in phases.items()}
 
 
 def _timing(measurement: Measurement) -> tuple[object, ...]:

@@ -65,6 +65,7 @@ def test_an_unusable_budget_is_refused_with_its_value(text, message):
         "search.sampler=random",
         "search.stop_chance=0.1",
         "trainer.checkpoint_interval_s=5",
+        "trainer.narrow.num_updates=5",  # without blocks, nothing narrow is trained
         "name=other",
     ],
 )
@@ -94,6 +95,25 @@ def test_a_changed_recipe_has_another_hash_and_its_difference_is_named(setting, 
 
     assert config_hash(before) != config_hash(after)
     assert recipe_differences(stored, after) == [difference]
+
+
+def test_blocks_and_their_narrow_model_are_part_of_the_recipe():
+    blocks = parse_setting("trainer.model.widening=blocks")
+    before, after = load_study("embedded", [blocks]), load_study("embedded")
+    longer = load_study("embedded", [blocks, parse_setting("trainer.narrow.num_updates=5")])
+
+    assert len({config_hash(config) for config in (before, after, longer)}) == 3
+    assert recipe_differences(study_to_dict(before), longer) == [
+        "`trainer.narrow.num_updates`: stored 1600, now 5"
+    ]
+
+
+def test_a_recipe_from_before_blocks_is_that_of_keys():
+    config = load_study("embedded")
+    stored = json.loads(json.dumps(study_to_dict(config)))
+    del stored["trainer"]["model"]["widening"], stored["trainer"]["narrow"]
+
+    assert recipe_differences(stored, config) == []
 
 
 def test_a_search_built_in_python_is_checked_too():

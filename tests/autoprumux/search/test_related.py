@@ -91,6 +91,15 @@ def test_a_study_that_tells_nothing_of_this_one_is_left_out(change: dict[str, An
     assert others_of(NEW, [replace(OTHERS[0], **change)]) is None
 
 
+def test_studies_from_before_blocks_are_related_to_those_of_keys() -> None:
+    trainer = CONFIG["trainer"] | {"model": {"source": "small", "widening": "keys"}}
+    now = replace(NEW, config={"trainer": trainer | {"narrow": {"num_updates": 1600}}})
+    blocks = trainer | {"model": {"source": "small", "widening": "blocks"}}
+
+    assert others_of(now, OTHERS) is not None
+    assert others_of(replace(NEW, config={"trainer": blocks}), OTHERS) is None
+
+
 def test_the_other_studies_are_read_once_and_after_the_baseline() -> None:
     reads = []
 
