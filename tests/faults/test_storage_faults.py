@@ -22,7 +22,7 @@ def wait_for_trials(scene: Scene, count: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("free_kib", [0, 64, 160])
+@pytest.mark.parametrize("free_kib", [0, 32, 64])
 def test_full_disk_under_the_database_loses_nothing(
     free_kib: int,
     small_disk: Callable[[int], Path],
