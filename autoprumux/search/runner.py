@@ -51,6 +51,7 @@ from autoprumux.storage.artifacts import Artifacts, open_artifacts
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
+from autoprumux.storage.leftovers import remove_scratch
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.search_storage import SearchStorage
 
@@ -127,6 +128,7 @@ def run_study(
             listener.announce(
                 f"study {config.name} goes on: {num_trained(stored)} trained trials are stored"
             )
+        remove_scratch()
         stop = stop or threading.Event()
         database.patience.seconds, database.patience.stop = PATIENCE_S, stop
         book, worker = AttemptBook(database, config.name), new_worker()

@@ -26,7 +26,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         OSError: If it cannot be made.
     """
     place = parent or Path(tempfile.gettempdir())
-    remove_leftovers(place, f"{_SCRATCH}-*")
+    remove_scratch(place)
     folder, lock = _locked(lambda: Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-", dir=place)))
     try:
         yield folder
@@ -34,6 +34,11 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def remove_scratch(parent: Path | None = None) -> None:
+    """Remove what killed processes left of their scratch folders, see `scratch_folder`."""
+    remove_leftovers(parent or Path(tempfile.gettempdir()), f"{_SCRATCH}-*")
 
 
 @contextmanager

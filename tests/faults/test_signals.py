@@ -59,7 +59,8 @@ def test_search_interrupted_at_every_tenth_write_ends_as_an_undisturbed_one(
         codes.append(fault_process.run(scene, Kill(at=at, signals=signals)))
 
         assert codes[-1] in (EXIT_INTERRUPTED, 0), fault_process.told(scene)
-        assert leftovers(scene.folder) == []
+        if signals is ONCE:  # who leaves at once leaves it to the next search
+            assert leftovers(scene.folder) == []
         ends_as_undisturbed(scene)
     assert codes.count(EXIT_INTERRUPTED) >= 0.8 * len(codes)  # the rest are in the last writes
 

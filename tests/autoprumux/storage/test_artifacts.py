@@ -156,6 +156,24 @@ def test_a_model_comes_back_from_the_place_as_it_was(
     }
 
 
+def test_a_search_removes_what_killed_ones_left_among_temporary_files(
+    database: Database,
+    evaluator: SavingEvaluator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    temporary = tmp_path / "temporary"
+    (temporary / "autoprumux-scratch-of_a_dead_one").mkdir(parents=True)
+    (temporary / "of somebody else").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    run_study(CONFIG, database, evaluator, Silent())  # has files to write
+    (temporary / "autoprumux-scratch-of_another").mkdir()
+    run_study(CONFIG, database, evaluator, Silent())  # has none
+
+    assert [path.name for path in temporary.iterdir()] == ["of somebody else"]
+
+
 def test_a_model_of_another_machine_is_exported_from_the_place(
     place: str,
     database: Database,
