@@ -33,7 +33,7 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [truncate, pytest.param(empty, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damage", [truncate, flip, pytest.param(empty, marks=pytest.mark.slow)])
 def test_damaged_progress_of_a_phase_begins_it_anew(
     damage: Callable[[Path], None], tmp_path: Path, ends_as_undisturbed: EndsAs
 ) -> None:

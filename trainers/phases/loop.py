@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainers.checksums import tensors_checksum
 from trainers.errors import CheckpointError, DivergedError
 from trainers.measure.memory import peak_memory_mib, reset_peak_memory
 from trainers.models.checkpoints import read_tensors, save_tensors, shorten
@@ -225,7 +226,9 @@ def _save(program: Program, progress: _Progress, path: Path) -> None:
         "best_score": progress.best_score if progress.best else None,
         "history": [asdict(point) for point in progress.history or []],
     }
-    save_tensors(tensors, path, {"progress": json.dumps(numbers)})
+    tensors = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+    text = json.dumps(numbers)
+    save_tensors(tensors, path, {"progress": text, "checksum": tensors_checksum(tensors, text)})
 
 
 def _restore(program: Program, path: Path) -> _Progress:
@@ -234,7 +237,10 @@ def _restore(program: Program, path: Path) -> _Progress:
     try:
         tensors = read_tensors(path)
         with safe_open(path, "pt") as file:
-            numbers = json.loads(file.metadata()["progress"])
+            metadata = file.metadata()
+        if tensors_checksum(tensors, metadata["progress"]) != metadata["checksum"]:
+            raise CheckpointError("it is not what was written.")
+        numbers = json.loads(metadata["progress"])
     except (CheckpointError, KeyError, TypeError, ValueError) as error:
         logger.warning("the unfinished phase in `%s` is damaged and begins anew: %s", path, error)
         return _Progress()

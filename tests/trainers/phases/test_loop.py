@@ -436,12 +436,19 @@ def test_a_batch_in_parts_has_the_losses_of_the_whole(make_program, kind):
     assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", None])
-def test_damaged_progress_begins_the_phase_anew(make_options, tmp_path, caplog, content):
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])  # in a weight, so that it is still readable
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda _: b"", lambda _: b"junk", lambda whole: whole[: len(whole) // 2], flip_a_bit],
+    ids=["empty", "junk", "half", "a bit"],
+)
+def test_damaged_progress_begins_the_phase_anew(make_options, tmp_path, caplog, damage):
     expected = run_phase("phase", ScriptedProgram(), make_options(), ignore)
     path = tmp_path / "progress.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    path.write_bytes(damage(path.read_bytes()))
 
     result = run_phase("phase", ScriptedProgram(), make_options(), ignore)
 
