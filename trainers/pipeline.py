@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from trainers.config import TrainerConfig, check_candidate
+from trainers.config import ModelConfig, TrainerConfig, check_candidate
 from trainers.context import TrainingContext
 from trainers.dense import finetuned_stage, with_labels
 from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
@@ -81,26 +81,28 @@ class Trainer:
             vars(other.context).update(known)
         return other
 
-    def check(self, sparsities: Iterable[float] = ()) -> str:
+    def check(self, sparsities: Iterable[float] = (), widths: Iterable[int] = ()) -> str:
         """Load data, tokenizer and checkpoint headers, and yield the fingerprint of the data.
 
         Processes that train together call it at once.
 
         Args:
             sparsities: Those that will be asked for.
+            widths: The N that will be asked for.
 
         Raises:
-            ConfigError: If options contradict each other, the machine lacks what they ask for, or
-                the gates cannot reach one of `sparsities`.
+            ConfigError: If options contradict each other, the machine lacks what they ask for,
+                the gates cannot reach one of `sparsities`, or the model is too small for one of
+                `widths`.
             DataError: If data files are missing or malformed, or another process has others.
             CheckpointError: If weights or tokenizer are missing.
         """
         with self.processes.task():
-            fingerprint = self._check(sparsities)
+            fingerprint = self._check(sparsities, widths)
             _require_same_data(self.processes.exchange(fingerprint))
         return fingerprint
 
-    def _check(self, sparsities: Iterable[float]) -> str:
+    def _check(self, sparsities: Iterable[float], widths: Iterable[int]) -> str:
         _ = self.context.precision  # the device
         splits = self.context.splits  # wrong data before wrong weights: it is read first
         source_fingerprint(self.config.model, 1)
@@ -109,6 +111,8 @@ class Trainer:
         _check_fit(self.context, model)
         for sparsity in sparsities:
             _check_gates(self.config.prune, model, sparsity)
+        for num_instances in widths:
+            _check_width(self.config.model, model, num_instances)
         return splits.fingerprint
 
     def cached_widths(self) -> frozenset[int]:
@@ -181,8 +185,7 @@ class Trainer:
             baseline = _dense_baseline(self.context)
             _check_fit(self.context, baseline)
             _check_gates(self.config.prune, baseline, sparsity)
-            if self.config.model.widening == "blocks":
-                check_blocks(baseline.shape, num_instances)
+            _check_width(self.config.model, baseline, num_instances)
             stage = finetuned_stage(self.context, num_instances)
             if sparsity > 0:
                 stage = pruned_stage(self.context, stage, sparsity, seed)
@@ -238,6 +241,11 @@ def _check_fit(context: TrainingContext, model: MuxedBert) -> None:
             f"The tokenizer of `{config.model.source}` has {num_tokens} tokens, but the model's "
             f"table only {shape.vocab_size}; use those of the same checkpoint."
         )
+
+
+def _check_width(config: ModelConfig, model: MuxedBert, num_instances: int) -> None:
+    if config.widening == "blocks":
+        check_blocks(model.shape, num_instances)
 
 
 def _check_gates(config: PruneConfig, model: MuxedBert, sparsity: float) -> None:

@@ -103,6 +103,7 @@ def _search(
         (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
         config.search.seed,
         config.search.sparsities,
+        config.search.widths,
         processes=processes,
     )
     evaluator.check()

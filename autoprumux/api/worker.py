@@ -80,6 +80,7 @@ def _join(
             (cache_dir or default_cache_dir()).absolute(),  # stored, and read from elsewhere
             config.search.seed,
             config.search.sparsities,
+            config.search.widths,
             processes=processes,
         )
         with ExitStack() as stack:

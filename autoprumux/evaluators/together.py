@@ -84,9 +84,14 @@ def _help(processes: Processes) -> Any:
 
 def _opened(task: CheckTask, processes: Processes) -> TrainedEvaluator:
     evaluator = TrainedEvaluator(
-        task.config, task.cache_dir, task.seed, task.sparsities, processes=processes
+        task.config,
+        task.cache_dir,
+        task.seed,
+        task.sparsities,
+        task.widths,
+        processes=processes,
     )
-    evaluator.trainer.check(task.sparsities)
+    evaluator.trainer.check(task.sparsities, task.widths)
     return evaluator
 
 

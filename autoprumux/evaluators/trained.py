@@ -60,6 +60,7 @@ class CheckTask:
     cache_dir: Path
     seed: int
     sparsities: tuple[float, ...]
+    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class TrainedEvaluator:
         cache_dir: Folder of the phase cache; candidates of the same width share phases there.
         seed: Seed of the study, for the phases that candidates of a width share.
         sparsities: Those that will be asked for; `check` refuses what the gates cannot reach.
+        widths: The N that will be asked for; `check` refuses those too large for the model.
         processes: Those that train together, None if this one is alone; the first one's evaluator
             tells the others', see `autoprumux.evaluators.together`.
     """
@@ -89,6 +91,7 @@ class TrainedEvaluator:
         cache_dir: Path,
         seed: int,
         sparsities: Iterable[float] = (),
+        widths: Iterable[int] = (),
         *,
         processes: Processes | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class TrainedEvaluator:
             config, shared_seed=seed, cache_dir=cache_dir, processes=processes or ALONE
         )
         self.sparsities = tuple(sparsities)
+        self.widths = tuple(widths)
         self._fingerprint: str | None = None
         self._remedy: Remedy | None = None
 
@@ -113,10 +117,9 @@ class TrainedEvaluator:
             return
         trainer = self.trainer
         try:
-            self._tell(
-                CheckTask(trainer.config, trainer.cache_dir, trainer.shared_seed, self.sparsities)
-            )
-            self._fingerprint = self.trainer.check(self.sparsities)
+            asked = (self.sparsities, self.widths)
+            self._tell(CheckTask(trainer.config, trainer.cache_dir, trainer.shared_seed, *asked))
+            self._fingerprint = trainer.check(*asked)
         except TrainerError as error:
             raise map_error(error) from error
 

@@ -196,3 +196,27 @@ def test_a_check_refuses_a_sparsity_that_the_gates_cannot_reach(heads_only, tmp_
     assert trainer.check([0.0, 0.25]) == trainer.check()
     with pytest.raises(ConfigError, match=r"only heads reaches .*, not 0\.6000"):
         trainer.check([0.0, 0.25, 0.6])
+
+
+@pytest.fixture
+def blocks(config):
+    """A recipe whose wide models are made of blocks with heads of their own."""
+    return replace(config, model=replace(config.model, widening="blocks"))
+
+
+def test_a_check_refuses_a_width_that_leaves_an_instance_without_a_head(config, blocks, tmp_path):
+    trainer = Trainer(blocks, shared_seed=0, cache_dir=tmp_path)
+
+    assert trainer.check([0.0], [1, 2]) == trainer.check()
+    with pytest.raises(ConfigError, match=r"N must be at most that, got 40"):
+        trainer.check([0.0], [1, 2, 40])
+    assert Trainer(config, shared_seed=0, cache_dir=tmp_path).check([0.0], [40])
+
+
+def test_a_width_that_leaves_an_instance_without_a_head_is_refused_before_any_training(
+    train, blocks, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"N must be at most that, got 40"):
+        train(blocks, tmp_path, 40, 0.0)
+
+    assert not list(tmp_path.iterdir())

@@ -244,12 +244,12 @@ def test_the_fingerprint_is_computed_once(monkeypatch):
     monkeypatch.setattr(
         trained.pipeline.Trainer,
         "check",
-        lambda trainer, asked: calls.append(asked) or "builtin:x",
+        lambda trainer, *asked: calls.append(asked) or "builtin:x",
     )
-    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), seed=0, sparsities=[0, 0.6])
+    evaluator = TrainedEvaluator(TrainerConfig(), Path("cache"), 0, [0, 0.6], [1, 2])
 
     assert [evaluator.data_fingerprint for _ in range(3)] == ["builtin:x"] * 3
-    assert calls == [(0, 0.6)]
+    assert calls == [((0, 0.6), (1, 2))]
 
 
 def test_cached_widths_are_those_of_the_study_s_seed(monkeypatch):
