@@ -27,10 +27,10 @@ from autoprumux.dashboard.stored import (
     plot_attributes,
     plot_prefix,
 )
+from autoprumux.leftovers import scratch_folder
 from autoprumux.records import Candidate, Choice, Measurement, StudyRecord, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
 from autoprumux.storage.database import Database
-from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.study_attributes import (
     change_study_attributes,

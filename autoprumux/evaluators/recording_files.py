@@ -19,6 +19,7 @@ from typing import Any, TypeVar, get_type_hints
 from autoprumux.checks import check_candidate, check_measurement
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.evaluators.recording import RecordedTrial, Recording
+from autoprumux.leftovers import whole_file
 from autoprumux.records import (
     Failure,
     FailureCause,
@@ -45,7 +46,7 @@ Row = dict[str, str]
 
 
 def save_recording(recording: Recording, directory: Path) -> tuple[Path, Path]:
-    """Write the header and the rows of a recording, and yield their paths.
+    """Write the header and the rows of a recording, each in one step, and yield their paths.
 
     Raises:
         StorageError: If a file cannot be written.
@@ -56,11 +57,13 @@ def save_recording(recording: Recording, directory: Path) -> tuple[Path, Path]:
     rows_file = directory / f"{recording.name}.csv"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(header, indent=2, allow_nan=False) + "\n"
-        header_file.write_text(text, encoding="utf-8")
-        rows_file.write_text(_to_csv(recording.trials), encoding="utf-8", newline="")
+        with whole_file(header_file) as new_header, whole_file(rows_file) as new_rows:
+            text = json.dumps(header, indent=2, allow_nan=False) + "\n"
+            new_header.write_text(text, encoding="utf-8")
+            new_rows.write_text(_to_csv(recording.trials), encoding="utf-8", newline="")
     except OSError as error:
-        raise StorageError(f"{error.filename} cannot be written: {error.strerror}.") from error
+        place = directory / recording.name
+        raise StorageError(f"`{place}` cannot be written: {error.strerror}.") from error
     return header_file, rows_file
 
 

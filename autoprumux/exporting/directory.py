@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from autoprumux import leftovers
 from autoprumux.errors import UsageError
-from autoprumux.storage import leftovers
-from autoprumux.storage.leftovers import try_lock
+from autoprumux.leftovers import try_lock
 
 MARK = "autoprumux-export"
 """Part of the name of a directory that is being filled: `.NAME.autoprumux-export-PID`."""

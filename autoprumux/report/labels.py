@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from autoprumux.errors import UsageError
-from autoprumux.storage.leftovers import whole_file
+from autoprumux.leftovers import whole_file
 from trainers.results import Prediction
 
 STDOUT = "-"

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from autoprumux.answers import BudgetAnswer, answer_budgets
 from autoprumux.config import StudyConfig
 from autoprumux.evaluators.base import Evaluator
+from autoprumux.leftovers import remove_scratch
 from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import StoredClaims, TrialTakenError
@@ -51,7 +52,6 @@ from autoprumux.storage.artifacts import Artifacts, open_artifacts
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
-from autoprumux.storage.leftovers import remove_scratch
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.search_storage import SearchStorage
 

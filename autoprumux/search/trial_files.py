@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from autoprumux.leftovers import scratch_folder
 from autoprumux.records import Candidate, Failure, Measurement, TrialRecord
 from autoprumux.storage.artifacts import Artifacts
-from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.model_files import MODEL_NAME, pack_model
 
 LOG_NAME, HISTORY_NAME = "log.txt", "history.csv"

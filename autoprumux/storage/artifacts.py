@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from autoprumux.errors import StorageError, UsageError
+from autoprumux.leftovers import scratch_folder
 from autoprumux.storage.database import Database
-from autoprumux.storage.leftovers import scratch_folder
 from autoprumux.storage.model_files import MODEL_NAME, unpack_model
 from autoprumux.storage.s3 import SCHEME, S3Store
 

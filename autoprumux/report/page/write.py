@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autoprumux.errors import UsageError
+from autoprumux.leftovers import whole_file
 from autoprumux.records import StudyRecord
-from autoprumux.storage.leftovers import whole_file
 
 
 def require_places(out: Path, png: Path | None) -> None:

@@ -1,6 +1,8 @@
+import errno
 import json
-import re
+import os
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -197,5 +199,26 @@ def test_an_unknown_name_is_refused():
 def test_a_folder_that_cannot_be_made_is_told(recording, tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StorageError, match=re.escape("file cannot be written: File exists.")):
+    with pytest.raises(StorageError, match=r"` cannot be written: File exists\."):
         save_recording(recording, tmp_path / "file")
+
+
+def test_a_recording_that_cannot_be_written_whole_leaves_the_old_one(
+    recording, tmp_path, monkeypatch
+):
+    files = save_recording(recording, tmp_path)
+    before = [file.read_text(encoding="utf-8") for file in files]
+    write = Path.write_text
+
+    def fill(path, text, **options):
+        if path.suffix == ".csv":
+            write(path, text[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return write(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(StorageError, match=r"` cannot be written: No space left on device\."):
+        save_recording(replace(recording, commands=("another",)), tmp_path)
+
+    assert [file.read_text(encoding="utf-8") for file in files] == before
+    assert sorted(tmp_path.iterdir()) == sorted(files)

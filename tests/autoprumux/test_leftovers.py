@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from autoprumux.storage.leftovers import scratch_folder, try_lock, whole_file
+from autoprumux.leftovers import scratch_folder, try_lock, whole_file
 
 KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
-from autoprumux.storage.leftovers import scratch_folder, whole_file
+from autoprumux.leftovers import scratch_folder, whole_file
 
 tempfile.tempdir = sys.argv[1]
 with scratch_folder() as folder, whole_file(Path(sys.argv[1]) / sys.argv[2]) as new:
