@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from golden import make_database
-from optuna.storages import RDBStorage
 from typer.testing import CliRunner
 
 from autoprumux.cli.main import app
@@ -25,6 +24,7 @@ from autoprumux.search.runner import run_study
 from autoprumux.storage import migrations
 from autoprumux.storage.database import open_database
 from autoprumux.storage.migrations import MIGRATIONS, newest_version, stored_version
+from autoprumux.storage.optuna_storage import ClosingStorage
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.schema import METADATA
 from autoprumux.storage.views import VIEWS
@@ -118,7 +118,7 @@ def make(postgresql_server: sa.URL, tmp_path: Path) -> Iterator[Callable[[int], 
         def build(version: int) -> str:
             url = stack.enter_context(new_database(postgresql_server, f"golden{version}"))
             engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-            RDBStorage(str(engine.url.render_as_string(hide_password=False))).engine.dispose()
+            ClosingStorage(engine.url.render_as_string(hide_password=False)).close()
             source = golden(version, tmp_path)
             with engine.begin() as target, source.connect() as rows:
                 first_tables(tmp_path).create_all(target)
