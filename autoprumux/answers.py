@@ -8,11 +8,11 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
 
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.hardware import require_baseline, require_one_device
 from autoprumux.paired import accuracy_std, paired_stds
+from autoprumux.ranking import NUM_PREDICTED, TIE, LikelyBest, Place, rank_likely
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.performance import (
     PerformanceModel,
@@ -21,37 +21,9 @@ from autoprumux.surrogates.performance import (
     telling_failures,
 )
 
-NUM_PREDICTED = 3
-"""The paper's top-k."""
-
 _BASELINE = Candidate(1, 0.0)
 _Z = 1.959963984540054
 """Of a two-sided 95 % interval."""
-_TIE = 1e-9
-"""A loss on the border of a budget is within it: 0.91 - 0.90 is above 0.01 in binary."""
-
-
-class Rankable(Protocol):
-    """What the ranking needs to know of a model, predicted or measured."""
-
-    @property
-    def candidate(self) -> Candidate:
-        """Decides between models equal in the rest."""
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction."""
-
-    @property
-    def accuracy_loss(self) -> float:
-        """Fraction."""
-
-    @property
-    def speedup(self) -> float:
-        """Throughput over the dense baseline's."""
-
-
-_Ranked = TypeVar("_Ranked", bound=Rankable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +56,12 @@ class MeasuredModel:
 
     def chance_within(self, budget: float) -> float:
         """Probability that the true accuracy loss is at most `budget` (a fraction)."""
-        return normal_cdf(budget + _TIE - self.accuracy_loss, self._std)
+        return normal_cdf(budget + TIE - self.accuracy_loss, self._std)
 
     def is_within(self, budget: float, confidence: float | None) -> bool:
         """Yield whether the model counts as within a budget; see `answer_budgets`."""
         if confidence is None:
-            return self.accuracy_loss <= budget + _TIE
+            return self.accuracy_loss <= budget + TIE
         return self.chance_within(budget) >= confidence
 
     def needed_budget(self, confidence: float | None) -> float:
@@ -125,6 +97,9 @@ class PredictedModel:
     speedup_interval: Interval
     chance: float
     """Probability that the true accuracy loss is within the budget."""
+    chance_best: float | None
+    """Probability that it is the fastest within the budget, of measured ones as measured; None
+    with a confidence."""
     is_extrapolated: bool
     """True if no measured points surround the candidate."""
     is_speed_measured: bool
@@ -147,7 +122,8 @@ class BudgetAnswer:
     closest: MeasuredModel | None
     """If no faster model is within the budget: the one that loses least, if any is faster."""
     predicted: tuple[PredictedModel, ...]
-    """The paper's ranking, the fastest first; at most three."""
+    """At most three: those most likely to be the fastest within the budget, the likeliest first.
+    With a confidence the fastest that are within the budget with that chance."""
     confidence: float | None = None
     """Least chance of being within the budget that counts; None if measured losses decide."""
 
@@ -192,12 +168,19 @@ def answer_budgets(
     require_one_device(study, baseline)
     predictor, predictions = _predict(study)
     ranking = _ranking(predictions, study.by_cell, baseline)
-    num_ranked = NUM_PREDICTED if confidence is None else None
-    ranked = [
-        list(islice((m for m in ranking if m.loss <= budget + _TIE), num_ranked))
+    losses = {m.candidate: m.loss for m in ranking if m.candidate in study.by_cell}
+
+    def chance_within(cell: Candidate, budget: float) -> float:
+        loss = losses.get(cell)
+        return predictor.chance_within(cell, budget) if loss is None else loss <= budget + TIE
+
+    named = [
+        rank_likely(ranking, budget, chance_within)
+        if confidence is None
+        else [LikelyBest(m.candidate, None) for m in ranking if m.loss <= budget + TIE]
         for budget in budgets
     ]
-    shown = None if confidence is not None else _shown(study, ranked)
+    shown = None if confidence is not None else _shown(study, named)
     models = [
         replace(model, is_speed_measured=False) if model.candidate in predicted_speeds else model
         for model in measured_models(study, baseline, only=shown)
@@ -205,8 +188,8 @@ def answer_budgets(
     scored = set(study.best_settings.values())
     by_cell = {m.candidate.cell: m for m in models if m.candidate in scored}
     return tuple(
-        _answer(budget, models, by_cell, (predictor, [m.candidate for m in places]), confidence)
-        for budget, places in zip(budgets, ranked, strict=True)
+        _answer(budget, models, by_cell, (predictor, likely), confidence)
+        for budget, likely in zip(budgets, named, strict=True)
     )
 
 
@@ -270,49 +253,30 @@ def candidate_grid(study: StudyRecord) -> list[Candidate]:
     return [Candidate(int(n), float(s)) for n in search["widths"] for s in search["sparsities"]]
 
 
-def rank_predicted(predictions: Iterable[_Ranked], budget: float) -> list[_Ranked]:
-    """The paper's ranking (reference-spec, section 7.4), the best first.
-
-    Candidates whose predicted accuracy is at least the baseline's less `budget`, by falling
-    predicted speed-up; ties go to the higher accuracy, then to the smaller N.
-    """
-    within = [p for p in predictions if p.accuracy_loss <= budget + _TIE]
-    return sorted(within, key=_rank)
-
-
-class _Place(NamedTuple):
-    """A cell's place in the paper's ranking, see `rank_predicted`; the best is the smallest."""
-
-    negative_speedup: float
-    negative_accuracy: float
-    candidate: Candidate
-    loss: float
-
-
 def _ranking(
     predictions: Iterable[PerformancePrediction],
     measured: Mapping[Candidate, Measurement],
     baseline: Measurement,
-) -> list[_Place]:
+) -> list[Place]:
     """Yield all cells, predicted or measured, the best first."""
     unmeasured = [
-        _Place(-p.speedup, -p.accuracy, p.candidate, p.accuracy_loss) for p in predictions
+        Place(-p.speedup, -p.accuracy, p.candidate, p.accuracy_loss) for p in predictions
     ]
     known = [
-        _Place(-m.throughput.speedup, -m.accuracy, cell, baseline.accuracy - m.accuracy)
+        Place(-m.throughput.speedup, -m.accuracy, cell, baseline.accuracy - m.accuracy)
         for cell, m in measured.items()
     ]
     return sorted(unmeasured + known)
 
 
-def _shown(study: StudyRecord, ranked: Iterable[Sequence[_Place]]) -> set[Candidate]:
+def _shown(study: StudyRecord, named: Iterable[Sequence[LikelyBest]]) -> set[Candidate]:
     """Yield the measured candidates that answers can name where measured losses decide.
 
     The fastest within any budget and the closest to it are on the front.
     """
     best = study.best_settings
     front = {candidate for candidate, _ in pareto_front(study.measured)}
-    cells = {place.candidate for places in ranked for place in places}
+    cells = {found.candidate for likely in named for found in likely}
     return {_BASELINE, *front, *(best[cell] for cell in cells if cell in best)}
 
 
@@ -335,10 +299,11 @@ def _answer(
     budget: float,
     models: Collection[MeasuredModel],
     by_cell: Mapping[Candidate, MeasuredModel],
-    ranked: tuple[PerformanceModel, Sequence[Candidate]],
+    named: tuple[PerformanceModel, Sequence[LikelyBest]],
     confidence: float | None,
 ) -> BudgetAnswer:
-    model, candidates = ranked
+    model, likely = named
+    predictions = model.predict([found.candidate for found in likely])
     within = [m for m in models if m.is_within(budget, confidence)]
     best = min(within, key=_order, default=None)
     closest = None
@@ -348,7 +313,7 @@ def _answer(
             key=lambda m: (m.needed_budget(confidence), *_order(m)),
             default=None,
         )
-    within_budget = (
+    shown = (
         _as_measured(prediction, by_cell[prediction.candidate], budget)
         if prediction.candidate in by_cell
         else _ranked(
@@ -356,14 +321,18 @@ def _answer(
             loss_interval(prediction),
             model.chance_within(prediction.candidate, budget),
         )
-        for prediction in model.predict(candidates)
+        for prediction in predictions
     )
-    likely = (m for m in within_budget if confidence is None or m.chance >= confidence)
+    predicted = (
+        replace(m, chance_best=found.chance)
+        for m, found in zip(shown, likely, strict=True)
+        if confidence is None or m.chance >= confidence
+    )
     return BudgetAnswer(
         budget=budget,
         best=best,
         closest=closest,
-        predicted=tuple(islice(likely, NUM_PREDICTED)),
+        predicted=tuple(islice(predicted, NUM_PREDICTED)),
         confidence=confidence,
     )
 
@@ -371,10 +340,6 @@ def _answer(
 def _faster(models: Collection[MeasuredModel]) -> list[MeasuredModel]:
     baseline = next(m.speedup for m in models if m.candidate.is_baseline)
     return [m for m in models if m.speedup > baseline]
-
-
-def _rank(model: Rankable) -> tuple[float, float, Candidate]:
-    return (-model.speedup, -model.accuracy, model.candidate)
 
 
 def _order(model: MeasuredModel) -> tuple[float, float, Candidate]:
@@ -402,6 +367,7 @@ def _ranked(
         speedup=prediction.speedup,
         speedup_interval=speedup_interval(prediction),
         chance=chance,
+        chance_best=None,
         is_extrapolated=prediction.is_extrapolated,
         is_speed_measured=prediction.is_measured,
     )

@@ -51,13 +51,14 @@ from search_tables import (
     num_tables,
 )
 
-from autoprumux.answers import NUM_PREDICTED, rank_predicted
+from autoprumux.answers import answer_budgets
 from autoprumux.config import SearchConfig
+from autoprumux.ranking import NUM_PREDICTED, Rankable, rank_predicted
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.related import as_other
 from autoprumux.search.replay import ReplayedSearch, as_sampler, replay_search
 from autoprumux.search.replay_summary import REGRET_AFTER
-from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction
+from autoprumux.surrogates.performance import PerformanceModel
 from autoprumux.surrogates.related import Others
 
 MAX_TRIALS = 16
@@ -119,16 +120,18 @@ def check_hits(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
         budgets=BUDGETS, max_trials=max(max_trials, HITS_AFTER), seed=seed, stop_chance=0.0
     )
     replayed = replay_search(table.evaluator, table.space, search, "performance_model")
-    measured = table.measured(seed)
-    known = {
-        t.candidate: measured[t.candidate]
-        for t in replayed.trials[:HITS_AFTER]
-        if t.candidate in measured
-    }
-    model = PerformanceModel.from_measured(known, (), table.space.candidates)
+    study = table.recording.as_study(table.recording.seeds[0])
+    study = replace(study, trials=replayed.trials[:HITS_AFTER])
+    answers = answer_budgets(study, BUDGETS)
+    model = PerformanceModel.from_measured(study.by_cell, (), table.space.candidates)
     predictions = model.predict(table.space.candidates)
-    hits = [_is_hit(measured, predictions, budget) for budget in BUDGETS]
-    return {"seed": seed, "hit_rate": float(np.mean(hits))}
+    paper = [rank_predicted(predictions, budget)[:NUM_PREDICTED] for budget in BUDGETS]
+    found = table.measured(seed)
+    return {
+        "seed": seed,
+        "hit_rate": _hit_rate(found, [answer.predicted for answer in answers]),
+        "paper_hit_rate": _hit_rate(found, paper),
+    }
 
 
 PLAYERS: dict[str, Callable[[Table, int, int], dict[str, Any]]] = {
@@ -190,14 +193,16 @@ def run(options: argparse.Namespace) -> None:
                 partial_file.replace(file)
 
 
-def _is_hit(
-    measured: Measured, predictions: Sequence[PerformancePrediction], budget: float
-) -> bool:
-    """Yield whether one of the top three is as fast as the fastest within the budget."""
-    best, baseline = verified_best(measured, budget), measured[BASELINE].accuracy
-    top = [p.candidate for p in rank_predicted(predictions, budget)[:NUM_PREDICTED]]
-    found = [measured[c] for c in top if c in measured]
-    return any(m.speedup >= best - 1e-9 and baseline - m.accuracy <= budget + 1e-9 for m in found)
+def _hit_rate(measured: Measured, tops: Sequence[Sequence[Rankable]]) -> float:
+    """Yield the share of the budgets whose top three hold one as fast as the fastest within it."""
+    baseline, hits = measured[BASELINE].accuracy, []
+    for budget, top in zip(BUDGETS, tops, strict=True):
+        best = verified_best(measured, budget)
+        found = [measured[m.candidate] for m in top if m.candidate in measured]
+        hits.append(
+            any(m.speedup >= best - 1e-9 and baseline - m.accuracy <= budget + 1e-9 for m in found)
+        )
+    return float(np.mean(hits))
 
 
 def _coverage(table: Table, replayed: ReplayedSearch) -> Iterator[dict[str, Any]]:

@@ -204,20 +204,22 @@ def _regret_text(regrets: Sequence[Sequence[float]]) -> str:
 
 
 def _hit_rows(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Yield how often the best of a budget is among three after so many trials."""
-    own = [case for case in cases if "hit_rate" in case["searches"][0]]
-    if not own:
-        return []
-    rates = np.array([np.mean([s["hit_rate"] for s in case["searches"]]) for case in own])
-    return [
-        {
-            "top three": "of 21 budgets",
-            "tables": len(own),
-            "mean, %": _share_text(rates),
-            "tables with 95 %": float(100 * np.mean(rates >= 0.95)),
-            "worst table, %": float(100 * rates.min()),
-        }
-    ]
+    """Yield how often the best of a budget is among three, by how those are ranked."""
+    rows = []
+    for name, key in (("by chance (ours)", "hit_rate"), ("the paper's", "paper_hit_rate")):
+        own = [case for case in cases if key in case["searches"][0]]
+        if own:
+            rates = np.array([np.mean([s[key] for s in case["searches"]]) for case in own])
+            rows.append(
+                {
+                    "top three of 21 budgets": name,
+                    "tables": len(own),
+                    "mean, %": _share_text(rates),
+                    "tables with 95 %": float(100 * np.mean(rates >= 0.95)),
+                    "worst table, %": float(100 * rates.min()),
+                }
+            )
+    return rows
 
 
 def _coverage_rows(cases: Sequence[Case]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from search_tables import BASELINE, Table
 
-from autoprumux.answers import NUM_PREDICTED
+from autoprumux.ranking import NUM_PREDICTED
 from autoprumux.records import Candidate, Measurement
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.replay_summary import REGRET_AFTER

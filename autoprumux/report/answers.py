@@ -33,6 +33,8 @@ EXPORT_TO = "model"
 
 _MAX_SENTENCES = 3
 """With more budgets the answers are a table."""
+_LEAST_SHOWN = 0.005
+"""Smaller chances would be printed as 0.00."""
 
 
 class Outcome(Protocol):
@@ -201,6 +203,7 @@ def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
         "speed_status": "verified" if model.is_speed_measured else "predicted",
         "speedup_interval": _pair(model.speedup_interval),
         "chance": model.chance,
+        "chance_best": model.chance_best,
         "is_extrapolated": model.is_extrapolated,
     }
 
@@ -211,7 +214,10 @@ def _pair(interval: Interval) -> list[float]:
 
 def _rule(answer: BudgetAnswer) -> str:
     if answer.confidence is None:
-        return "a measured model is within a budget if its measured loss is"
+        return (
+            "a measured model is within a budget if its measured loss is\n"
+            "chance: that the true loss is; best: that it is the fastest within the budget"
+        )
     return (
         f"a model is within a budget if the chance that its true loss is within it is at least "
         f"{answer.confidence:g}"
@@ -292,7 +298,8 @@ def _speedup(model: MeasuredModel | PredictedModel) -> str:
 
 def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
     yield (
-        "budget                 N     s  accuracy  loss (95 % interval)   speed-up   seq/s  chance"
+        "budget                 N     s  accuracy  loss (95 % interval)   speed-up   seq/s"
+        "  chance  best"
     )
     for answer in answers:
         budget = f"{100 * answer.budget:6.1f}"
@@ -311,14 +318,17 @@ def _measured_row(model: MeasuredModel) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
     speedup = f"{_speedup(model)}{disturbed_mark(model.measurement)}"
-    end = f"  {speedup:>9}  {speed.throughput:6.0f}{_setting(model.candidate, 10)}"
+    end = f"  {speedup:>9}  {speed.throughput:6.0f}{_setting(model.candidate, 16)}"
     return f"{start} {_interval(model.interval)}{end}"
 
 
 def _predicted_row(model: PredictedModel) -> str:
     start = _row(model.candidate, model.mark, model.accuracy, model.accuracy_loss)
-    chance = f"{'':8}  {model.chance:6.2f}{_setting(model.candidate, 2)}"
-    return f"{start} {_interval(model.interval)}  {_speedup(model):>9}{chance}"
+    is_likely = model.chance_best is not None and model.chance_best >= _LEAST_SHOWN
+    best = f"{model.chance_best:.2f}" if is_likely else ""
+    chance = f"{'':8}  {model.chance:6.2f}"
+    rest = f"  {best:>4}{_setting(model.candidate, 2)}".rstrip()
+    return f"{start} {_interval(model.interval)}  {_speedup(model):>9}{chance}{rest}"
 
 
 def _row(candidate: Candidate, mark: str, accuracy: float, loss: float) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from autoprumux.answers import NUM_PREDICTED, rank_predicted
+from autoprumux.ranking import NUM_PREDICTED, rank_predicted
 from autoprumux.records import Candidate
 from autoprumux.surrogates.pairs import SurrogatePair
 from autoprumux.validation.grid import MeasuredGrid, is_inner

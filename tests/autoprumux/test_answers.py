@@ -13,12 +13,12 @@ from autoprumux.answers import (
     candidate_grid,
     measured_models,
     pareto_front,
-    rank_predicted,
 )
 from autoprumux.errors import NoBaselineError, StorageError, TrialError, UsageError
 from autoprumux.evaluators.synthetic import SyntheticEvaluator, SyntheticTask
+from autoprumux.ranking import rank_predicted
 from autoprumux.records import Candidate, Failure, Measurement, StudyRecord, TrialRecord
-from autoprumux.surrogates.performance import PerformanceModel, PerformancePrediction
+from autoprumux.surrogates.performance import PerformanceModel
 
 WIDTHS = (1, 2, 5, 10)
 SPARSITIES = (0.0, 0.6, 0.7, 0.8, 0.9)
@@ -121,6 +121,22 @@ def test_no_measured_model_within_the_budget_is_faster_than_the_answer(
     assert faster == []
 
 
+def likely_by_hand(
+    model: PerformanceModel, cells: list[Candidate], budget: float
+) -> list[tuple[Candidate, float]]:
+    """Yield the three most likely to be the fastest within the budget, then the paper's."""
+    found, left = {}, 1.0
+    ordered = sorted(model.predict(cells), key=lambda p: (-p.speedup, -p.accuracy, p.candidate))
+    for p in ordered:
+        is_within = p.accuracy_loss <= budget + 1e-9
+        chance = is_within if p.is_measured else model.chance_within(p.candidate, budget)
+        found[p.candidate] = left * chance
+        left *= 1.0 - chance
+    likely = sorted((c for c in found if found[c] >= 0.01), key=lambda c: -found[c])
+    paper = [p.candidate for p in rank_predicted(ordered, budget) if p.candidate not in likely]
+    return [(c, pytest.approx(found[c], abs=1e-4)) for c in [*likely, *paper][:3]]
+
+
 @quick
 @given(points=measured_tables, budget=st.floats(-0.05, 0.5))
 def test_the_answers_are_those_of_comparing_and_ranking_everything(
@@ -143,9 +159,9 @@ def test_the_answers_are_those_of_comparing_and_ranking_everything(
     if answer.closest is not None:
         faster = [m for m in models if m.speedup > baseline.speedup]
         assert answer.closest == min(faster, key=lambda m: (m.accuracy_loss, order(m)))
-    ranked = rank_predicted(predictor.predict(cells), budget)[:3]
-    shown = [(m.candidate, m.accuracy, m.speedup) for m in answer.predicted]
-    assert shown == [(m.candidate, m.accuracy, m.speedup) for m in ranked]
+    assert [(m.candidate, m.chance_best) for m in answer.predicted] == likely_by_hand(
+        predictor, cells, budget
+    )
     intervals = {m.candidate: m.interval for m in models}
     for model in answer.predicted:
         if model.is_verified:
@@ -286,12 +302,26 @@ def test_the_paired_interval_is_that_of_the_differences() -> None:
     assert half == pytest.approx(expected, rel=0.05)
 
 
-def test_predictions_hold_the_budget_and_fall_in_speed() -> None:
+def test_predictions_are_those_most_likely_to_be_the_best() -> None:
     for answer in answer_budgets(make_study(SOME), [0.0, 0.02, 0.05, 0.1]):
-        speeds = [p.speedup for p in answer.predicted]
+        chances = [p.chance_best for p in answer.predicted]
         assert 1 <= len(answer.predicted) <= 3
-        assert speeds == sorted(speeds, reverse=True)
-        assert all(p.accuracy_loss <= answer.budget + 1e-9 for p in answer.predicted)
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) <= 1.0 + 1e-9
+        for model in answer.predicted:
+            is_within = model.accuracy_loss <= answer.budget + 1e-9
+            assert model.chance_best >= 0.01 or is_within
+            assert is_within or not model.is_verified
+
+
+def test_nothing_is_likelier_the_best_than_within_the_budget() -> None:
+    for answer in answer_budgets(make_study(SOME), [0.02, 0.05, 0.1]):
+        assert answer.best is not None
+        for model in answer.predicted:
+            if not model.is_verified:
+                assert 0.0 <= model.chance_best <= model.chance
+            elif model.candidate != answer.best.candidate:
+                assert model.chance_best == 0.0
 
 
 def test_measured_candidates_are_marked_verified_and_others_predicted() -> None:
@@ -399,35 +429,6 @@ def test_failed_candidates_are_not_recommended() -> None:
 
     assert failed not in [p.candidate for p in answer.predicted]
     assert Candidate(10, 0.9) in [p.candidate for p in answer.predicted]
-
-
-def predict(candidate: Candidate, accuracy_loss: float, speedup: float) -> PerformancePrediction:
-    return PerformancePrediction(
-        candidate=candidate,
-        accuracy=0.9 - accuracy_loss,
-        accuracy_std=0.01,
-        accuracy_loss=accuracy_loss,
-        accuracy_loss_std=0.01,
-        speedup=speedup,
-        log_speedup_std=0.1,
-        least_loss=0.0,
-        most_loss=1.0,
-        chance_trained=1.0,
-        is_measured=False,
-        is_extrapolated=False,
-    )
-
-
-def test_the_ranking_follows_the_paper_on_a_table_made_by_hand() -> None:
-    slow = predict(Candidate(1, 0.6), 0.001, 2.0)
-    tied_lossy = predict(Candidate(2, 0.6), 0.015, 4.0)
-    tied_narrow = predict(Candidate(1, 0.8), 0.010, 4.0)
-    tied_wide = predict(Candidate(2, 0.7), 0.010, 4.0)
-    over_budget = predict(Candidate(10, 0.9), 0.05, 30.0)
-
-    ranked = rank_predicted([slow, tied_lossy, tied_wide, over_budget, tied_narrow], 0.02)
-
-    assert ranked == [tied_narrow, tied_wide, tied_lossy, slow]
 
 
 @quick

@@ -73,9 +73,9 @@ def draw_budgets(info: BudgetInfo) -> theme.Figure:
     )
     caption = (
         "Measured: the fastest trained model that loses at most so much. Predicted: the candidate "
-        "that the performance model ranks first, with the 95 % interval of its speed-up; filled "
-        "marks are measured already. It is ranked by the expected accuracy, so its chance of "
-        "meeting the budget (under the pointer) can be near one half."
+        "that is most likely the fastest within the budget, with the 95 % interval of its "
+        "speed-up; filled marks are measured already. Its chance of meeting the budget (under the "
+        "pointer) can be below one half."
     )
     return theme.Figure(key="budgets", title="Budget curve", caption=caption, chart=drawn)
 

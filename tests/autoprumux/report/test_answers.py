@@ -51,6 +51,8 @@ def test_a_table_marks_what_is_measured_and_what_is_only_predicted(study):
     predicted = [line for line in lines if line.split()[:1] == ["predicted"]]
     assert predicted
     assert all(0 <= float(line.split()[-1]) <= 1 for line in predicted)
+    header = next(line for line in lines if line.startswith("budget"))
+    assert header.split()[-2:] == ["chance", "best"]
 
 
 def test_a_budget_that_no_faster_model_meets_names_the_closest_and_its_budget(study):
