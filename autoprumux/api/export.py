@@ -5,7 +5,7 @@ Heavy libraries are imported inside the functions, so that importing this module
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -222,10 +222,8 @@ def _fetched(choice: "Choice", storage: str, artifacts: Path | str) -> "Choice":
     from autoprumux.storage.artifacts import Artifacts
     from autoprumux.storage.database import open_database
 
-    with ExitStack() as stack:
-        database = open_database(storage, must_exist=True)
-        stack.callback(database.close)
-        optunas = stack.enter_context(closing(database.optuna_storage()))
+    with closing(open_database(storage, must_exist=True)) as database:
+        optunas = database.optuna_storage()
         store = Artifacts(artifacts, optunas)
         study_id = optunas.get_study_id_from_name(choice.study.name)
         trial_id = optunas.get_trial_id_from_study_id_trial_number(study_id, choice.number)

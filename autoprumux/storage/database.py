@@ -59,6 +59,8 @@ class Database:
     """How long it is waited for when it goes away."""
     _open: threading.local = field(default_factory=threading.local, repr=False, compare=False)
     """The connections of the blocks of `read` and `write` that a thread is in."""
+    _storages: "list[ClosingStorage]" = field(default_factory=list, repr=False, compare=False)
+    """Those of Optuna that were opened on the database."""
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -113,6 +115,8 @@ class Database:
     ) -> "ClosingStorage":
         """Open Optuna's storage on the same database; its tables are made if they are not there.
 
+        It is closed with the database.
+
         Args:
             make: Makes it from what `RDBStorage` takes; None means `ClosingStorage` itself.
 
@@ -133,11 +137,13 @@ class Database:
             raise StorageError(f"{self.place} cannot be used by Optuna: {error}") from error
 
     def close(self) -> None:
-        """Close all connections; the SQLite file alone then holds everything.
+        """Close all connections, Optuna's too; the SQLite file alone then holds everything.
 
-        Optuna's storage keeps a connection of its own, and SQLite empties the write-ahead log only
-        with the last one, so a copy of the file would miss what is still in the log.
+        SQLite empties the write-ahead log only with the last connection, and another process may
+        have one, so a copy of the file would miss what is still in the log.
         """
+        while self._storages:
+            self._storages.pop().close()
         if self.engine.dialect.name == "sqlite":
             # A database that can only be read has nothing of ours in its log.
             with contextlib.suppress(DBAPIError, sqlite3.Error):
@@ -169,6 +175,7 @@ class Database:
         options = _engine_options(self.engine.url)
         self.patience.wait_for_file()  # what is made does not wait
         storage = (make or ClosingStorage)(escaped, engine_kwargs=options)
+        self._storages.append(storage)
         self.patience.watch(storage.engine)
         ping_when_idle(storage.engine)
         return storage

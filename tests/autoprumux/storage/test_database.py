@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from sqlalchemy import Engine, event
 
@@ -243,6 +244,20 @@ def test_newer_database_is_refused_and_kept(database: Database, tmp_path: Path) 
         open_database(f"sqlite:///{file}")
 
     assert file.read_bytes() == content
+
+
+def test_closing_leaves_no_file_open_not_even_for_optuna(tmp_path: Path) -> None:
+    def open_files() -> list[str]:
+        links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        return [link for link in links if "closed.db" in link]
+
+    database = open_database(f"sqlite:///{tmp_path / 'closed.db'}")
+    optuna.create_study(storage=database.optuna_storage())
+    assert open_files()
+
+    database.close()
+
+    assert open_files() == []
 
 
 def test_a_copy_of_the_closed_file_alone_holds_everything(
