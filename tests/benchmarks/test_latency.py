@@ -1,0 +1,76 @@
+"""The benchmark of the law of latency, with timings that follow the law and with real ones."""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from autoprumux.evaluators.timed import ModelTimer
+from autoprumux.records import EncoderShape, ShapeTiming
+from autoprumux.surrogates.structure_latency import StructureLatency
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NAME = "qnli-builtin-builtin"
+
+
+@pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("latency")
+
+
+def test_timings_that_follow_the_law_are_predicted_and_others_are_not(
+    latency: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def time_shapes(
+        timer: ModelTimer, shapes: Sequence[EncoderShape], limit_s: float
+    ) -> tuple[list[ShapeTiming], int]:
+        law = StructureLatency(timer.encoder([10]), 32, (0.7, 0.1, 0.2, 0.02, 0.02, 0.03), 0.0)
+        shares = law.shares(shapes)
+        shares[-1] *= 2.0  # one that nothing could have told
+        return [
+            ShapeTiming(shape=s, seconds=t, seconds_q1=t, seconds_q3=t, share=t)
+            for s, t in zip(shapes, shares.tolist(), strict=True)
+        ], 7
+
+    monkeypatch.setattr(ModelTimer, "time_shapes", time_shapes)
+    out = tmp_path / "latency.json"
+    monkeypatch.setattr(sys, "argv", ["latency.py", "--recordings", NAME, "--out", str(out)])
+
+    latency.main()
+
+    found = json.loads(out.read_text())
+    models, summary = found["models"], found["summary"]
+    assert summary["models"] == len(models) == len(latency.recorded_shapes([NAME])) > 10
+    assert summary["median"] == pytest.approx(0.0, abs=1e-6)
+    assert summary["largest"] == pytest.approx(1.0, rel=1e-6)
+    assert summary["within"] == pytest.approx(1.0 - 1.0 / len(models))
+    assert min(model["speedup"] for model in models) > 1.0
+
+
+def test_untrained_models_are_timed(
+    latency: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = latency.recorded_shapes([NAME])[:2]
+    monkeypatch.setattr(latency, "recorded_shapes", lambda names: few)
+    monkeypatch.setattr(latency, "calibration_shapes", lambda e, w, n: SHAPES)
+    options = ["--recordings", NAME, "--seconds", "60", "--threads", "1"]
+    monkeypatch.setattr(
+        sys, "argv", ["latency.py", *options, "--set", "trainer.throughput.batch_size=1"]
+    )
+
+    latency.main()
+
+    assert "4 timed, 2 predicted" in capsys.readouterr().out
+
+
+SHAPES = [
+    EncoderShape(1, 128, (4,) * 4, (512,) * 4),
+    EncoderShape(2, 128, (4,) * 4, (512,) * 4),
+    EncoderShape(1, 128, (2, 0, 1, 0), (64, 32, 0, 0)),
+    EncoderShape(2, 128, (1, 0, 0, 0), (0, 0, 16, 0)),
+]
