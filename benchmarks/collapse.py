@@ -13,15 +13,13 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from common import add_recipe_options, announce, load_recipe, write_record
+from common import TIMED_ONCE, add_recipe_options, announce, load_recipe, write_record
 
-from trainers.config import ThroughputConfig
 from trainers.context import resolve_device
 from trainers.measure.environment import describe_environment
 from trainers.pipeline import Trainer
 from trainers.results import PhaseResult
 
-ONCE = ThroughputConfig(num_warmup=0, num_repeats=1, batch_size=8)
 ANY_SHORTFALL = 0.999
 """`prune.tolerance` that fails no run."""
 
@@ -59,7 +57,7 @@ def main() -> None:
 
 
 def _train(options: argparse.Namespace) -> Iterator[Row]:
-    recipe = replace(load_recipe(options), throughput=ONCE)
+    recipe = replace(load_recipe(options), throughput=TIMED_ONCE)
     shared = {"num_instances": options.width, "seed": options.seed, "report": announce}
     dense = None
     for rate in options.gate_rates:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from autoprumux.study_files import load_study, parse_setting
-from trainers.config import TrainerConfig
+from trainers.config import ThroughputConfig, TrainerConfig
+
+TIMED_ONCE = ThroughputConfig(num_warmup=0, num_repeats=1, batch_size=8)
+"""For trainings whose speed is not what is asked."""
 
 
 def write_record(path: Path, environment: Mapping[str, Any], values: Mapping[str, Any]) -> None:

@@ -238,6 +238,7 @@ def _finished(words: list[str]) -> "subprocess.CompletedProcess[str]":
 def run(options: argparse.Namespace) -> None:
     """Make the studies, measure, print the table and write the JSON file."""
     import large_studies
+    from common import write_record
 
     rows = []
     for kind in options.kinds:
@@ -252,14 +253,12 @@ def run(options: argparse.Namespace) -> None:
                     print_row(rows[-1])
                 print(f"{kind:>9} {num_trials:>6} database: {size:.1f} MB")
     if options.out:
-        record = {
-            "command": sys.argv,
+        environment = {
             "platform": platform.platform(),
             "python": platform.python_version(),
             "versions": {p: version(p) for p in ("autoprumux", "numpy", "optuna", "sqlalchemy")},
-            "rows": rows,
         }
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, environment, {"rows": rows})
 
 
 def print_row(row: dict[str, Any]) -> None:
