@@ -123,7 +123,7 @@ def check_hits(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
     study = table.recording.as_study(table.recording.seeds[0])
     study = replace(study, trials=replayed.trials[:HITS_AFTER])
     answers = answer_budgets(study, BUDGETS)
-    model = PerformanceModel.from_measured(study.by_cell, (), table.space.candidates)
+    model = PerformanceModel.from_measured(study.by_cell, {}, table.space.candidates)
     predictions = model.predict(table.space.candidates)
     paper = [rank_predicted(predictions, budget)[:NUM_PREDICTED] for budget in BUDGETS]
     found = table.measured(seed)
@@ -213,7 +213,7 @@ def _coverage(table: Table, replayed: ReplayedSearch) -> Iterator[dict[str, Any]
     order = [candidate for candidate in order if candidate in measured]
     for number in COVERAGE_AFTER:
         known = {candidate: measured[candidate] for candidate in order[:number]}
-        model = PerformanceModel.from_measured(known, (), candidates)
+        model = PerformanceModel.from_measured(known, {}, candidates)
         baseline, checks = measured[BASELINE].accuracy, []
         for predicted in model.predict(order[number:]):
             true = measured[predicted.candidate]

@@ -90,7 +90,7 @@ class PerformancePair:
 
     def accuracies(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
-        model = PerformanceModel.from_measured(measured, (), candidates)
+        model = PerformanceModel.from_measured(measured, {}, candidates)
         return [
             Prediction(p.accuracy, p.accuracy_std, p.is_extrapolated)
             for p in model.predict(candidates)
@@ -98,7 +98,7 @@ class PerformancePair:
 
     def log_speedups(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
-        model = PerformanceModel.from_measured(measured, (), candidates)
+        model = PerformanceModel.from_measured(measured, {}, candidates)
         return [
             Prediction(math.log(p.speedup), p.log_speedup_std, p.is_extrapolated)
             for p in model.predict(candidates)

@@ -28,10 +28,13 @@ _WIDEST_RATIO, _WIDEST_GAP = 2.5, 0.1
 ones a straight line misses the knee of the pruning curve by several times the loss."""
 _BOUND_STDS = 2.0
 """Standard deviations of noise by which a larger candidate may seem better than a smaller one."""
-_CHANCE_AFTER_FAILURE = 0.1
-"""Chance that a candidate trains at all once one of at most its N and s has failed."""
-_LOSS_AFTER_FAILURE = 0.10
+COLLAPSED = 0.1
+"""Chance that a candidate trains at all once one of at most its N and s has diverged."""
+_LOSS_AFTER_COLLAPSE = 0.10
 """Least accuracy loss expected of such a candidate."""
+_SHORT = 0.5
+"""The same chance once one has ended short of its sparsity. Gates swing about the target, and
+where they are when pruning ends is chance: on the built-in grids larger ones then trained."""
 _MISHAPS = frozenset({"out_of_memory", "data_error", "disk_full", "timed_out", "killed", "error"})
 """Causes of failure that say nothing about the accuracy of larger candidates."""
 _QUARTILES_PER_STD = 1.349
@@ -73,7 +76,7 @@ class PerformanceModel:
     def __init__(
         self,
         measured: Mapping[Candidate, Measurement],
-        failed: Sequence[Candidate],
+        failed: Mapping[Candidate, float],
         *,
         validation_size: int,
         stopped: Mapping[Candidate, float] | None = None,
@@ -82,7 +85,7 @@ class PerformanceModel:
         self._measured = dict(measured)
         self._others = others
         self._stopped = dict(stopped or {})
-        self._failed = tuple(failed)
+        self._failed = dict(failed)
         self._num_examples = validation_size
         self._baseline = measured[BASELINE].accuracy
         self._predictions: dict[Candidate, PerformancePrediction] = {}
@@ -92,7 +95,7 @@ class PerformanceModel:
     def from_measured(
         cls,
         measured: Mapping[Candidate, Measurement],
-        failed: Sequence[Candidate],
+        failed: Mapping[Candidate, float],
         grid: Sequence[Candidate],
         *,
         validation_size: int | None = None,
@@ -103,7 +106,8 @@ class PerformanceModel:
 
         Args:
             measured: Finished trials; must hold the dense baseline.
-            failed: Candidates that collapsed or missed their sparsity; see `telling_failures`.
+            failed: Candidates that failed, and the chance that a larger one trains; see
+                `telling_failures`.
             grid: Candidates of which the unmeasured are predicted at once, others when asked for.
             validation_size: Examples behind a new accuracy; the baseline's if None.
             stopped: Most accuracy that candidates stopped early could have reached; larger ones
@@ -240,7 +244,8 @@ class PerformanceModel:
         trends = self._structured.predict(candidates)
         bounds = self._loss_bounds(candidates, is_above, is_below)
         places = _places(candidates)
-        is_doubtful = np.any(_dominance(_places(self._failed), places), axis=1, keepdims=True)
+        doubts = np.array(list(self._failed.values()), dtype=np.float64)
+        chances = -_largest(-doubts, _dominance(_places(list(self._failed)), places))
         for m, trend in enumerate(trends):
             assert trend is not None
             yield self._unmeasured(
@@ -250,7 +255,7 @@ class PerformanceModel:
                 bounds=bounds[m],
                 log_speedup=speedups[m],
                 is_extrapolated=is_extrapolated[m],
-                is_doubtful=bool(is_doubtful[m, 0]),
+                chance_trained=min(float(chances[m]), 1.0),
             )
 
     def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
@@ -284,12 +289,12 @@ class PerformanceModel:
         bounds: tuple[float, float],
         log_speedup: tuple[float, float],
         is_extrapolated: bool,
-        is_doubtful: bool,
+        chance_trained: float,
     ) -> PerformancePrediction:
         least, most = bounds
         loss = max(min(loss, most), least)
-        if is_doubtful:
-            loss = max(loss, _LOSS_AFTER_FAILURE)
+        if chance_trained <= COLLAPSED:
+            loss = max(loss, _LOSS_AFTER_COLLAPSE)
             most = math.inf
         accuracy = min(max(self._baseline - loss, 0.0), 1.0)
         std = math.hypot(model_std, self._noise_std(accuracy))
@@ -303,7 +308,7 @@ class PerformanceModel:
             log_speedup_std=log_speedup[1],
             least_loss=least,
             most_loss=most,
-            chance_trained=_CHANCE_AFTER_FAILURE if is_doubtful else 1.0,
+            chance_trained=chance_trained,
             is_measured=False,
             is_extrapolated=is_extrapolated,
         )
@@ -370,22 +375,22 @@ def _largest(values: NDArray[np.float64], is_counted: NDArray[np.bool_]) -> NDAr
     return np.asarray(counted.max(axis=1, initial=-math.inf))
 
 
-def telling_failures(study: StudyRecord) -> list[Candidate]:
-    """Failed cells (N, s) whose cause makes larger ones doubtful.
+def telling_failures(study: StudyRecord) -> dict[Candidate, float]:
+    """Failed cells (N, s) whose cause makes larger ones doubtful, and the chance that those train.
 
     Mishaps are left out, and trials stopped early: those are bounds, see `StudyRecord.stopped`.
     So is what failed with other hyperparameters than the study's own, which may be the reason, and
     a cell of which another setting is measured.
     """
     measured = {candidate.cell for candidate in study.measured}
-    return [
-        trial.candidate
+    return {
+        trial.candidate: _SHORT if trial.failure.cause == "sparsity_not_reached" else COLLAPSED
         for trial in study.trials
         if trial.failure is not None
         and trial.failure.cause not in {*_MISHAPS, HOPELESS}
         and not trial.candidate.hyperparameters
         and trial.candidate not in measured
-    ]
+    }
 
 
 def normal_cdf(margin: float, std: float) -> float:

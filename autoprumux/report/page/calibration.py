@@ -1,6 +1,6 @@
 """How far the performance model can be trusted: each measured model predicted from the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -128,7 +128,7 @@ def _spread(candidates: Sequence[Candidate], most: int) -> list[Candidate]:
 def _left_out(
     candidate: Candidate,
     measured: dict[Candidate, Measurement],
-    failed: Sequence[Candidate],
+    failed: Mapping[Candidate, float],
     baseline: Measurement,
 ) -> LeftOut:
     rest = {c: m for c, m in measured.items() if c != candidate}

@@ -17,7 +17,7 @@ from autoprumux.search.acquisition import (
     rank_by_score,
     verified_best,
 )
-from autoprumux.surrogates.performance import PerformanceModel
+from autoprumux.surrogates.performance import COLLAPSED, PerformanceModel
 
 BASELINE = Candidate(1, 0.0)
 
@@ -30,7 +30,7 @@ def measure(*candidates: Candidate) -> dict[Candidate, Measurement]:
 def fit(
     measured: dict[Candidate, Measurement], failed: Sequence[Candidate] = ()
 ) -> PerformanceModel:
-    return PerformanceModel.from_measured(measured, failed, DEFAULT_GRID)
+    return PerformanceModel.from_measured(measured, dict.fromkeys(failed, COLLAPSED), DEFAULT_GRID)
 
 
 MEASURED = measure(BASELINE, Candidate(2, 0.0), Candidate(1, 0.9), Candidate(5, 0.8))
@@ -174,7 +174,7 @@ def test_pending_candidate_lowers_what_slower_ones_may_gain() -> None:
 
 def test_pending_candidate_that_cannot_meet_the_budget_changes_nothing() -> None:
     hopeless = {Candidate(5, 0.8): 0.5}
-    model = PerformanceModel.from_measured(MEASURED, (), DEFAULT_GRID, stopped=hopeless)
+    model = PerformanceModel.from_measured(MEASURED, {}, DEFAULT_GRID, stopped=hopeless)
     rest = [c for c in FREE if c != Candidate(10, 0.95)]
 
     orders = [

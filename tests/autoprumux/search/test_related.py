@@ -48,7 +48,7 @@ OTHERS = [study("qqp", KNOWN, width_loss=0.2), study("sst2", KNOWN, width_loss=0
 
 
 def predicted(others: Others | None) -> PerformanceModel:
-    return PerformanceModel.from_measured(NEW.measured, (), DEFAULT_GRID, others=others)
+    return PerformanceModel.from_measured(NEW.measured, {}, DEFAULT_GRID, others=others)
 
 
 def test_losses_and_speeds_of_other_tasks_are_expected_of_a_new_one() -> None:

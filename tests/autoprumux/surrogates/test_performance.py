@@ -17,7 +17,12 @@ from autoprumux.records import (
     Throughput,
     TrialRecord,
 )
-from autoprumux.surrogates.performance import PerformanceModel, normal_cdf, telling_failures
+from autoprumux.surrogates.performance import (
+    COLLAPSED,
+    PerformanceModel,
+    normal_cdf,
+    telling_failures,
+)
 
 WIDTHS = (1, 2, 5, 10)
 SPARSITIES = (0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -79,7 +84,7 @@ MEASURED = {
 def fitted(
     measured: dict[Candidate, Measurement], failed: tuple[Candidate, ...] = ()
 ) -> PerformanceModel:
-    return PerformanceModel.from_measured(measured, failed, GRID)
+    return PerformanceModel.from_measured(measured, dict.fromkeys(failed, COLLAPSED), GRID)
 
 
 def is_within(small: Candidate, large: Candidate) -> bool:
@@ -308,13 +313,43 @@ def test_mishaps_say_nothing_about_other_candidates(cause: str, is_telling: bool
         trials=(trial,),
     )
 
-    assert telling_failures(study) == ([candidate] if is_telling else [])
+    assert telling_failures(study).keys() == ({candidate} if is_telling else set())
+
+
+def test_pruning_that_ended_short_leaves_larger_candidates_half_a_chance() -> None:
+    short, larger, other = Candidate(2, 0.85), Candidate(2, 0.9), Candidate(1, 0.95)
+    trial = TrialRecord(
+        number=0,
+        candidate=short,
+        state="failed",
+        failure=Failure(cause="sparsity_not_reached", message=""),
+    )
+    study = StudyRecord(
+        name="demo",
+        task="qnli",
+        config={},
+        config_hash="",
+        data_fingerprint="",
+        seed=0,
+        budgets=(),
+        trials=(trial,),
+    )
+    asked = [larger, other]
+
+    doubted = PerformanceModel.from_measured(MEASURED, telling_failures(study), GRID)
+    collapsed = fitted(MEASURED, (short,)).predict(asked)
+
+    before, after = fitted(MEASURED).predict(asked), doubted.predict(asked)
+    assert after[0] == replace(before[0], chance_trained=0.5)
+    assert after[1] == before[1]
+    assert collapsed[0].chance_trained == COLLAPSED
+    assert collapsed[0].accuracy_loss > 0.0999 > after[0].accuracy_loss
 
 
 def test_larger_candidates_than_a_stopped_one_lose_at_least_as_much_but_may_train() -> None:
     stopped = {Candidate(2, 0.9): 0.80}
 
-    model = PerformanceModel.from_measured(MEASURED, (), GRID, stopped=stopped)
+    model = PerformanceModel.from_measured(MEASURED, {}, GRID, stopped=stopped)
 
     for candidate, prediction in zip(GRID, model.predict(GRID), strict=True):
         if candidate in MEASURED or not is_within(Candidate(2, 0.9), candidate):
@@ -329,8 +364,8 @@ def test_stopped_candidate_teaches_the_trend_if_that_was_too_hopeful() -> None:
     stopped, beside = Candidate(10, 0.6), Candidate(10, 0.0)
     hopeful = fitted(MEASURED).predict([stopped, beside])
 
-    far = PerformanceModel.from_measured(MEASURED, (), GRID, stopped={stopped: 0.50})
-    near = PerformanceModel.from_measured(MEASURED, (), GRID, stopped={stopped: 0.89})
+    far = PerformanceModel.from_measured(MEASURED, {}, GRID, stopped={stopped: 0.50})
+    near = PerformanceModel.from_measured(MEASURED, {}, GRID, stopped={stopped: 0.89})
 
     assert hopeful[0].accuracy_loss < 0.40
     assert far.predict([beside])[0].accuracy_loss > hopeful[1].accuracy_loss + 0.005
