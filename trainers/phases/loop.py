@@ -238,10 +238,10 @@ def _restore(program: Program, path: Path) -> _Progress:
         tensors = read_tensors(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-        if tensors_checksum(tensors, metadata["progress"]) != metadata["checksum"]:
+        if metadata.get("checksum") != tensors_checksum(tensors, metadata["progress"]):
             raise CheckpointError("it is not what was written.")
         numbers = json.loads(metadata["progress"])
-    except (CheckpointError, KeyError, TypeError, ValueError) as error:
+    except (CheckpointError, AttributeError, KeyError, ValueError) as error:
         logger.warning("the unfinished phase in `%s` is damaged and begins anew: %s", path, error)
         return _Progress()
     try:
