@@ -287,6 +287,23 @@ def test_normal_chances(margin: float, std: float, chance: float) -> None:
     assert normal_cdf(margin, std) == pytest.approx(chance, abs=1e-4)
 
 
+def failed_study(candidate: Candidate, cause: str) -> StudyRecord:
+    """Yield a study whose only trial failed."""
+    trial = TrialRecord(
+        number=0, candidate=candidate, state="failed", failure=Failure(cause=cause, message="")
+    )
+    return StudyRecord(
+        name="demo",
+        task="qnli",
+        config={},
+        config_hash="",
+        data_fingerprint="",
+        seed=0,
+        budgets=(),
+        trials=(trial,),
+    )
+
+
 @pytest.mark.parametrize(
     ("cause", "is_telling"),
     [
@@ -299,44 +316,18 @@ def test_normal_chances(margin: float, std: float, chance: float) -> None:
 )
 def test_mishaps_say_nothing_about_other_candidates(cause: str, is_telling: bool) -> None:
     candidate = Candidate(5, 0.9)
-    trial = TrialRecord(
-        number=0, candidate=candidate, state="failed", failure=Failure(cause=cause, message="")
-    )
-    study = StudyRecord(
-        name="demo",
-        task="qnli",
-        config={},
-        config_hash="",
-        data_fingerprint="",
-        seed=0,
-        budgets=(),
-        trials=(trial,),
-    )
+
+    study = failed_study(candidate, cause)
 
     assert telling_failures(study).keys() == ({candidate} if is_telling else set())
 
 
 def test_pruning_that_ended_short_leaves_larger_candidates_half_a_chance() -> None:
     short, larger, other = Candidate(2, 0.85), Candidate(2, 0.9), Candidate(1, 0.95)
-    trial = TrialRecord(
-        number=0,
-        candidate=short,
-        state="failed",
-        failure=Failure(cause="sparsity_not_reached", message=""),
-    )
-    study = StudyRecord(
-        name="demo",
-        task="qnli",
-        config={},
-        config_hash="",
-        data_fingerprint="",
-        seed=0,
-        budgets=(),
-        trials=(trial,),
-    )
     asked = [larger, other]
 
-    doubted = PerformanceModel.from_measured(MEASURED, telling_failures(study), GRID)
+    failed = telling_failures(failed_study(short, "sparsity_not_reached"))
+    doubted = PerformanceModel.from_measured(MEASURED, failed, GRID)
     collapsed = fitted(MEASURED, (short,)).predict(asked)
 
     before, after = fitted(MEASURED).predict(asked), doubted.predict(asked)
