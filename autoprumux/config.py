@@ -154,6 +154,8 @@ def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
     if recipe.get(_WIDENING, "keys") == "keys":  # as all studies before there was a choice
         recipe.pop(_WIDENING, None)
         recipe = {key: v for key, v in recipe.items() if not key.startswith("trainer.narrow.")}
+    if not recipe.get(_STRETCH):  # as all studies before there was a choice
+        recipe.pop(_STRETCH, None)
     search = study.get("search", {})
     searched = dict(flatten(search.get("hyperparameters", {}), f"{TABLE}."))
     return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}, **searched}
@@ -164,6 +166,8 @@ _NO_RECIPE = ("trainer.checkpoint_interval_s", "trainer.num_parts")
 
 _WIDENING = "trainer.model.widening"
 """With `keys` no narrow model is trained, so that its recipe decides nothing."""
+
+_STRETCH = "trainer.finetune_pruned.stretch"
 
 _SEARCH_RECIPE = ("widths", "sparsities", "seed")
 

@@ -1,6 +1,6 @@
 """Schedules and weights of the five phases; see `trainers.config` for the whole recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import isclose
 from typing import Literal
@@ -247,3 +247,16 @@ class FinetunePrunedConfig(FinetuneConfig):
     num_updates: int = 200
     num_evaluations: int = 4
     distill_weight: float = 0.5
+    stretch: float = 0.0
+    """More updates for sparser models, whose updates are cheaper: `num_updates / (1 - s)^stretch`.
+    0 gives all the same number; with 1 all train about as long as one that lost no weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.stretch <= 1, "finetune_pruned.stretch", self.stretch, "in [0, 1]")
+
+    def at(self, sparsity: float) -> FinetuneConfig:
+        """Yield the training of a model pruned to `sparsity` in (0, 1)."""
+        shared = {f.name: getattr(self, f.name) for f in fields(FinetuneConfig)}
+        num_updates = round(self.num_updates / (1.0 - sparsity) ** self.stretch)
+        return FinetuneConfig(**{**shared, "num_updates": num_updates})

@@ -37,7 +37,7 @@ def pruned_stage(context: TrainingContext, dense: Stage, sparsity: float, seed: 
         seed: Decides the pruning without a ladder, and the training after it in any case.
     """
     pruned = _gated_stage(context, dense, sparsity, seed)
-    config = context.config.finetune_pruned
+    config = context.config.finetune_pruned.at(sparsity)
     if config.num_updates == 0:
         return pruned
 

@@ -116,6 +116,19 @@ def test_a_recipe_from_before_blocks_is_that_of_keys():
     assert recipe_differences(stored, config) == []
 
 
+def test_a_stretch_is_part_of_the_recipe_and_none_is_that_of_before():
+    stretched = load_study("embedded", [parse_setting("trainer.finetune_pruned.stretch=0.5")])
+    config = load_study("embedded")
+    stored = json.loads(json.dumps(study_to_dict(config)))
+
+    assert config_hash(stretched) != config_hash(config)
+    assert recipe_differences(stored, stretched) == [
+        "`trainer.finetune_pruned.stretch`: stored 'nothing', now 0.5"
+    ]
+    del stored["trainer"]["finetune_pruned"]["stretch"]
+    assert recipe_differences(stored, config) == []
+
+
 def test_a_search_built_in_python_is_checked_too():
     with pytest.raises(
         ConfigError, match=r"`search.budget` must be in \[0, 100\) points, got 250"

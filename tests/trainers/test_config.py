@@ -14,7 +14,13 @@ from trainers.config import (
     to_dict,
 )
 from trainers.errors import ConfigError
-from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
+from trainers.phase_config import (
+    FinetuneConfig,
+    FinetunePrunedConfig,
+    PretrainConfig,
+    PrimeConfig,
+    PruneConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,8 @@ from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, P
         (FinetuneConfig, "num_evaluations", 0, "at least 1"),
         (FinetuneConfig, "distill_weight", 1.1, r"in \[0, 1\]"),
         (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
+        (FinetunePrunedConfig, "stretch", -0.1, r"in \[0, 1\]"),
+        (FinetunePrunedConfig, "stretch", 1.5, r"in \[0, 1\]"),
         (PruneConfig, "gate_learning_rate", 0.0, "positive"),
         (PruneConfig, "multiplier_learning_rate", 0.0, "positive"),
         (PruneConfig, "layer_alignment", "v4", "one of fixed, free, ordered, random, windowed"),

@@ -179,6 +179,27 @@ def test_without_a_ladder_no_gated_model_is_kept(config, open_stage):
     assert own.label == ""
 
 
+@pytest.mark.parametrize(
+    ("stretch", "sparsity", "num_updates"), [(0.0, 0.95, 4), (0.5, 0.75, 8), (1.0, 0.6, 10)]
+)
+def test_sparser_models_are_trained_longer_after_pruning_if_asked_to(
+    config, open_stage, stretch, sparsity, num_updates
+):
+    stretched = replace(config, finetune_pruned=replace(config.finetune_pruned, stretch=stretch))
+
+    assert open_stage(stretched, sparsity).config.num_updates == num_updates
+
+
+def test_without_a_stretch_the_stage_is_the_one_of_before(config, open_stage):
+    plain, stretched = (
+        replace(config, finetune_pruned=replace(config.finetune_pruned, stretch=stretch))
+        for stretch in (0.0, 0.5)
+    )
+
+    assert not hasattr(open_stage(plain).config, "stretch")
+    assert open_stage(plain).digest != open_stage(stretched).digest
+
+
 def test_rungs_have_seeds_of_their_own_that_the_candidate_does_not_change(ladder, open_stage):
     first, other = (rungs_of(open_stage(ladder, seed=seed)) for seed in (0, 1))
 
