@@ -49,14 +49,14 @@ def recorded_shapes(names: list[str]) -> list[EncoderShape]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recordings", nargs="+", help="without it, all that ship")
+    parser.add_argument("--recordings", nargs="+", help="default: all of built-in models")
     parser.add_argument("--preset", default="embedded", help="recipe whose models are timed")
     add_settings(parser, "--set", "a value of the study file, such as trainer.data.max_length=64")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seconds", type=float, default=500.0, help="for all timings")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
-    names = options.recordings or sorted(map(str, RECORDINGS.glob("*.csv")))
+    names = options.recordings or sorted(map(str, RECORDINGS.glob("*-builtin.csv")))
     config = load_study(options.preset, [parse_setting(s) for s in options.set]).trainer
     with model_timer(config, options.threads) as timer:
         profile, asked = timer.profile(), recorded_shapes(names)
