@@ -14,10 +14,10 @@ from autoprumux.hardware import require_baseline, require_one_device
 from autoprumux.paired import accuracy_std, paired_stds
 from autoprumux.ranking import NUM_PREDICTED, TIE, LikelyBest, Place, rank_likely
 from autoprumux.records import Candidate, Measurement, StudyRecord
+from autoprumux.surrogates.forecasts import normal_cdf
 from autoprumux.surrogates.performance import (
     PerformanceModel,
     PerformancePrediction,
-    normal_cdf,
     telling_failures,
 )
 

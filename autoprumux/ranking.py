@@ -3,7 +3,9 @@
 The paper ranks what is expected to be within the budget by speed-up. But the fastest model within
 a budget is as a rule near its border, on either side: a candidate that is expected to miss it by a
 little and is much faster may well be it, and one that is surely within it but slower than another
-sure one can't. So ours ranks by the chance to be the fastest one within the budget.
+sure one can't. So ours ranks by the chance to be the fastest one within the budget, and the
+fastest that is sure to be within is always among the first: chances that are all a little too high
+leave it little, and then it is the best more often than they say.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -77,19 +79,22 @@ def rank_likely(
     """Rank by the chance to be the fastest within the budget, the best first.
 
     Whether one candidate is within the budget says nothing of the others here, and all are as fast
-    as expected. Where that leaves fewer than `NUM_PREDICTED`, the paper's ranking goes on.
+    as expected. The fastest that is sure to be within takes the last place if its own chance gives
+    it none. Where there are fewer than `NUM_PREDICTED`, the paper's ranking goes on.
 
     Args:
         places: Of all candidates, in order.
         budget: Largest accuracy loss, a fraction.
         chance_within: Chance that a candidate is within a budget; 0 or 1 if that was measured.
     """
-    left, chances = 1.0, dict[Candidate, float]()
+    left, chances, sure = 1.0, dict[Candidate, float](), None
     for place in places:
         chance = chance_within(place.candidate, budget)
         if chance > 0.0:
             chances[place.candidate] = left * chance
         left *= 1.0 - chance
+        if chance >= 1.0:
+            sure = LikelyBest(place.candidate, chances[place.candidate])
         if left < _NEGLIGIBLE:
             break
     likely = [
@@ -97,6 +102,8 @@ def rank_likely(
         for candidate, chance in sorted(chances.items(), key=lambda item: -item[1])
         if chance >= _LEAST_CHANCE
     ]
+    if sure and sure not in likely[:NUM_PREDICTED]:
+        likely = [*likely[: NUM_PREDICTED - 1], sure]
     if len(likely) < NUM_PREDICTED:
         named = {found.candidate for found in likely}
         likely += [

@@ -32,6 +32,8 @@ NUM_OTHERS = 3
 BUDGETS = tuple(half_points / 200 for half_points in range(21))
 BASELINE = Candidate(1, 0.0)
 SPACE = SearchSpace(tuple(sorted(DEFAULT_GRID)))
+LEAST_CELLS = 20
+"""Of a recorded grid; among fewer, what a search tries first is hardly a choice."""
 _RECORDINGS = Path(__file__).parents[1] / "studies" / "recorded"
 _TRIAL_S = 60.0
 
@@ -214,7 +216,8 @@ def _with_budget(measured: Mapping[Candidate, Measurement], rng: np.random.Gener
 @lru_cache
 def _recordings() -> tuple[Recording, ...]:
     files = sorted(_RECORDINGS.glob("*.csv"))
-    return tuple(load_recording(str(file)).of_best_settings() for file in files)
+    recordings = (load_recording(str(file)).of_best_settings() for file in files)
+    return tuple(r for r in recordings if len({t.candidate for t in r.trials}) >= LEAST_CELLS)
 
 
 @lru_cache

@@ -1,24 +1,33 @@
-"""What a candidate is worth: expected gain in the best feasible speed-up per predicted minute.
+"""What a candidate is worth: gain in the best feasible speed-up and chance to be it, per minute.
 
 For a candidate with speed-up S and accuracy loss L (both uncertain, see `surrogates.performance`)
 and the verified best speed-up v(b) within each budget b:
 
-    gain = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]        score = gain / minutes
+    gain   = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]
+    chance = mean over b of  P(L <= b) * product over all faster ones of P(L > b)
+    score  = gain^(1 - w) * chance^w / minutes
+
+The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
+hardly possible model of 30 times its speed hides a likely one of 3 times. It looks one trial ahead
+and so likes small safe steps; the chance, with which the fastest one left is found, counters that.
 
 While other processes train candidates that may become the best, v(b) is what they may find: the
 fastest of them that will be within the budget, by their chances, as if those were independent.
-
-The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
-hardly possible model of 30 times its speed hides a likely one of 3 times.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Protocol
 
 from autoprumux.records import Candidate, Choice, Measurement, RunnerUp
-from autoprumux.surrogates.performance import PerformancePrediction, normal_cdf
+from autoprumux.surrogates.forecasts import normal_cdf
+from autoprumux.surrogates.performance import PerformancePrediction
+
+_CHANCE_WEIGHT = 1.0 / 3.0
+"""`w`. With 0 the best within a budget is found after a median of 5 trials instead of 4 (tuning
+family of `benchmarks/search.py`)."""
 
 NEAR_TIE = 0.05
 """Scores that differ by at most this share count as equal, so that the noise of a throughput
@@ -74,28 +83,33 @@ def rank_by_score(
         pending: What other processes train.
     """
     bests = [_bests_to_come(model, measured, pending, budget) for budget in budgets]
-    loosest = max(budgets)
+    loosest = budgets.index(max(budgets))
+    predictions = model.predict(candidates)
+    within = [
+        {c: model.chance_within(c, budget) for c in [*candidates, *pending]} for budget in budgets
+    ]
+    rivals = sorted([*predictions, *model.predict(pending)], key=lambda p: -p.speedup)
+    firsts = [_chances_to_be_fastest(rivals, chances) for chances in within]
 
     def propose(candidate: Candidate, prediction: PerformancePrediction) -> Proposal:
-        chances = [model.chance_within(candidate, budget) for budget in budgets]
-        gains = [
-            within * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
-            for within, to_come in zip(chances, bests, strict=True)
-        ]
-        gain, cost = sum(gains) / len(gains), minutes(candidate)
-        chance = chances[budgets.index(loosest)]
+        gain = fmean(
+            chances[candidate]
+            * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
+            for chances, to_come in zip(within, bests, strict=True)
+        )
+        first = fmean(chances[candidate] for chances in firsts)
+        chance, cost = within[loosest][candidate], minutes(candidate)
         choice = Choice(
-            reason=f"chance {chance:.2f} to meet {100 * loosest:.1f} points, "
+            reason=f"chance {chance:.2f} to meet {100 * budgets[loosest]:.1f} points, "
             f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
             chance=chance,
             expected_speedup=prediction.speedup,
             expected_gain=math.exp(gain),
             predicted_minutes=cost,
-            score=gain / cost,
+            score=gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost,
         )
         return Proposal(candidate, choice)
 
-    predictions = model.predict(candidates)
     return _sort(propose(c, p) for c, p in zip(candidates, predictions, strict=True))
 
 
@@ -139,6 +153,23 @@ def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
 def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
     """Yield the probability that the lognormal speed-up of `prediction` is above `speedup`."""
     return normal_cdf(math.log(prediction.speedup / speedup), prediction.log_speedup_std)
+
+
+def _chances_to_be_fastest(
+    predictions: Sequence[PerformancePrediction], within: Mapping[Candidate, float]
+) -> dict[Candidate, float]:
+    """Yield each one's chance to be the fastest within a budget, as if chances were independent.
+
+    Args:
+        predictions: By falling speed-up.
+        within: Chance of each to be within the budget.
+    """
+    rest, found = 1.0, {}
+    for prediction in predictions:
+        chance = within[prediction.candidate]
+        found[prediction.candidate] = rest * chance
+        rest *= 1.0 - chance
+    return found
 
 
 def _bests_to_come(

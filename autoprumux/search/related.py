@@ -83,7 +83,7 @@ def as_other(study: StudyRecord, baseline: Measurement) -> OtherStudy:
 
 
 def _recipe(study: StudyRecord) -> object:
-    """Yield the model, and the updates of each phase."""
+    """Yield the model, and the updates of each phase, with their stretch after pruning."""
     trainer = study.config.get("trainer")
     if not isinstance(trainer, Mapping):
         return None
@@ -91,7 +91,7 @@ def _recipe(study: StudyRecord) -> object:
     phases = {k: v for k, v in trainer.items() if isinstance(v, Mapping) and "num_updates" in v}
     if model["widening"] == "keys":
         phases.pop("narrow", None)
-    return model, {name: phase["num_updates"] for name, phase in phases.items()}
+    return model, {k: (v["num_updates"], v.get("stretch", 0.0)) for k, v in phases.items()}
 
 
 def _timing(measurement: Measurement) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Our sampler for Optuna: the candidate with the largest expected gain per minute comes next."""
+"""Our sampler for Optuna: the candidate with the best score, see `acquisition`, comes next."""
 
 import contextlib
 import hashlib

@@ -1,32 +1,32 @@
 """Accuracy and speed-up of every candidate together, from whatever is measured so far.
 
-Accuracy is the paper's bilinear interpolant where measured points surround the candidate and the
-additive trend of `structured` elsewhere; neither may beat a measured point that is smaller in N
-and s. Speed-up is the latency law, bent to pass through the measured points.
+Accuracy is that of the curves which agree with the measured points; with studies of other tasks as
+prior it is theirs, bent to pass through the points. Neither may beat a measured point that is
+smaller in N and s. Speed-up is the latency law, bent to pass through the measured points.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.errors import NoBaselineError
 from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
-from autoprumux.surrogates.bilinear import BilinearSurrogate, Cells
+from autoprumux.surrogates.bilinear import BilinearSurrogate
+from autoprumux.surrogates.curve_losses import CurveLosses
+from autoprumux.surrogates.forecasts import LossForecasts, LossModel, normal_cdf
 from autoprumux.surrogates.latency import LatencySurrogate
-from autoprumux.surrogates.related import Others, RelatedSurrogate
+from autoprumux.surrogates.related import Others
+from autoprumux.surrogates.related_losses import RelatedLosses
 from autoprumux.surrogates.residual import ResidualField
 from autoprumux.surrogates.spreading import spread_out
-from autoprumux.surrogates.structured import StructuredSurrogate
 
 BASELINE = Candidate(1, 0.0)
 
-_WIDEST_RATIO, _WIDEST_GAP = 2.5, 0.1
-"""Cells of the paper's training grid: N in {2, 5, 10}, s in steps of 0.1 from 0.6. Across wider
-ones a straight line misses the knee of the pruning curve by several times the loss."""
-_BOUND_STDS = 2.0
+_BOUND_STDS = 3.0
 """Standard deviations of noise by which a larger candidate may seem better than a smaller one."""
 COLLAPSED = 0.1
 """Chance that a candidate trains at all once one of at most its N and s has diverged."""
@@ -70,6 +70,41 @@ class PerformancePrediction:
     """True if no measured points surround the candidate."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _BoundedLosses:
+    """Losses of `M` candidates, cut off at those of measured neighbours; all `(M,)`."""
+
+    forecasts: LossForecasts
+    expected: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    """Standard deviation of measuring each."""
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+    chances_trained: NDArray[np.float64]
+    _known: dict[float, list[float]] = field(default_factory=dict, init=False)
+
+    def chances_within(self, budget: float) -> list[float]:
+        """Yield the chances of losing at most `budget`; asked again, the same list."""
+        if budget not in self._known:
+            self._known[budget] = self._chances_within(budget + _TIE).tolist()
+        return self._known[budget]
+
+    @cached_property
+    def _cut_off(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Chances that are below and up to the bounds."""
+        low = self.forecasts.chances_at_most(self.least, self.noise)
+        return low, self.forecasts.chances_at_most(self.most, self.noise)
+
+    def _chances_within(self, border: float) -> NDArray[np.float64]:
+        low, high = self._cut_off
+        within = self.forecasts.chances_at_most(np.full_like(low, border), self.noise)
+        left = high - low
+        is_open = left > _TIE
+        share = (np.clip(within, low, high) - low) / np.where(is_open, left, 1.0)
+        share = np.where(is_open, share, self.expected <= border)
+        return np.asarray(self.chances_trained * share, dtype=np.float64)
+
+
 class PerformanceModel:
     """Predicts every candidate, even with only the baseline measured."""
 
@@ -89,6 +124,7 @@ class PerformanceModel:
         self._num_examples = validation_size
         self._baseline = measured[BASELINE].accuracy
         self._predictions: dict[Candidate, PerformancePrediction] = {}
+        self._bounded: dict[Candidate, tuple[_BoundedLosses, int]] = {}
         self._fit()
 
     @classmethod
@@ -135,49 +171,22 @@ class PerformanceModel:
     def chance_within(self, candidate: Candidate, budget: float) -> float:
         """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction).
 
-        The loss is normal, cut off at the losses of smaller and larger measured candidates.
+        The predicted distribution is cut off at the losses of smaller and larger measured
+        candidates.
         """
         predicted = self.predict([candidate])[0]
-        mean, std = predicted.accuracy_loss, predicted.accuracy_loss_std
-        low = normal_cdf(predicted.least_loss - mean, std)
-        high = normal_cdf(predicted.most_loss - mean, std)
-        within = normal_cdf(budget + _TIE - mean, std)
-        if high <= low:
-            return predicted.chance_trained * (mean <= budget + _TIE)
-        share = (min(max(within, low), high) - low) / (high - low)
-        return predicted.chance_trained * share
-
-    def expected_gain(
-        self,
-        candidate: Candidate,
-        budgets: Sequence[float],
-        best_feasible_speedups: Sequence[float],
-    ) -> float:
-        """Expected gain in the best feasible speed-up, averaged over the budgets.
-
-        Mean over budgets of `E[(speedup - best)+]` times the chance to be within; accuracy and
-        speed-up count as independent, the speed-up as lognormal.
-
-        Args:
-            candidate: The point of the space.
-            budgets: Fractions.
-            best_feasible_speedups: Per budget, the best measured speed-up within it.
-        """
-        predicted = self.predict([candidate])[0]
-        gains = [
-            self.chance_within(candidate, budget)
-            * _expected_excess(predicted.speedup, predicted.log_speedup_std, best)
-            for budget, best in zip(budgets, best_feasible_speedups, strict=True)
-        ]
-        return float(np.mean(gains)) if gains else 0.0
+        if predicted.is_measured:
+            margin = budget + _TIE - predicted.accuracy_loss
+            return normal_cdf(margin, predicted.accuracy_loss_std)
+        losses, place = self._bounded[candidate]
+        return losses.chances_within(budget)[place]
 
     def _fit(self) -> None:
         self._places = _places(list(self._measured))
         self._bilinear = BilinearSurrogate()
         self._bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
         points = spread_out(list(self._measured))
-        accuracies = [self._measured[c].accuracy for c in points]
-        self._structured = self._fit_trend(points, accuracies)
+        self._losses = self._fit_losses(points)
         self._fit_speeds(points)
 
     def _fit_speeds(self, points: Sequence[Candidate]) -> None:
@@ -195,29 +204,20 @@ class PerformanceModel:
         noise = is_told * (spread / self._latency.misfit) ** 2
         self._bend = ResidualField(list(known), values - np.array(expected), noise)
 
-    def _fit_trend(
-        self, points: Sequence[Candidate], accuracies: Sequence[float]
-    ) -> StructuredSurrogate | RelatedSurrogate:
-        """Fit the losses; where the trend is below a known least loss, that counts as measured."""
-        noise = self._noise_std(self._baseline)
-        trend = (
-            RelatedSurrogate(self._others, noise_std=noise)
-            if self._others
-            else StructuredSurrogate(noise_std=noise)
+    def _fit_losses(self, points: Sequence[Candidate]) -> LossModel:
+        base = self._baseline
+        losses = {c: base - self._measured[c].accuracy for c in points if not c.is_baseline}
+        least = {c: base - reachable for c, reachable in self._stopped.items()}
+        if self._others is None:
+            return CurveLosses(losses, least, accuracy=base, num_examples=self._num_examples)
+        return RelatedLosses(
+            losses,
+            least,
+            others=self._others,
+            noise_std=self._noise_std(base),
+            interpolant=self._bilinear,
+            accuracy=base,
         )
-        losses = {c: self._baseline - a for c, a in zip(points, accuracies, strict=True)}
-        trend.fit(list(losses), list(losses.values()))
-        least = {c: self._baseline - reachable for c, reachable in self._stopped.items()}
-        expected = trend.predict(list(least))
-        surprising = {
-            candidate: loss
-            for (candidate, loss), trend_at in zip(least.items(), expected, strict=True)
-            if trend_at is not None and trend_at.mean < loss
-        }
-        if surprising:
-            losses |= surprising
-            trend.fit(list(losses), list(losses.values()))
-        return trend
 
     def _noise_std(self, accuracy: float) -> float:
         """Binomial standard deviation of one measured accuracy."""
@@ -234,28 +234,45 @@ class PerformanceModel:
     def _predict_unmeasured(
         self, candidates: Sequence[Candidate]
     ) -> Iterator[PerformancePrediction]:
-        is_above = _dominance(self._places, _places(candidates))
-        is_below = _dominance(_places(candidates), self._places).T
-        speedups = self._log_speedups(candidates, is_above, is_below)
-        cells = self._bilinear.cells(candidates)
-        is_extrapolated = np.isnan(cells.values).tolist()
-        interpolated = (self._baseline - cells.values).tolist()
-        is_fine = _are_fine(cells).tolist()
-        trends = self._structured.predict(candidates)
-        bounds = self._loss_bounds(candidates, is_above, is_below)
         places = _places(candidates)
+        is_above = _dominance(self._places, places)
+        is_below = _dominance(places, self._places).T
+        speedups = self._log_speedups(candidates, is_above, is_below)
+        is_extrapolated = np.isnan(self._bilinear.cells(candidates).values).tolist()
+        forecasts = self._losses.predict(candidates)
         doubts = np.array(list(self._failed.values()), dtype=np.float64)
         chances = -_largest(-doubts, _dominance(_places(list(self._failed)), places))
-        for m, trend in enumerate(trends):
-            assert trend is not None
-            yield self._unmeasured(
-                candidates[m],
-                loss=interpolated[m] if is_fine[m] else trend.mean,
-                model_std=trend.std,
-                bounds=bounds[m],
-                log_speedup=speedups[m],
+        trained = np.minimum(chances, 1.0) * forecasts.chances_trained
+        least, most = self._loss_bounds(candidates, is_above, is_below)
+        losses = np.maximum(np.minimum(forecasts.mean, most), least)
+        losses = np.where(trained <= COLLAPSED, np.maximum(losses, _LOSS_AFTER_COLLAPSE), losses)
+        most = np.where(trained <= COLLAPSED, math.inf, most)
+        accuracies = np.clip(self._baseline - losses, 0.0, 1.0)
+        noise = np.sqrt(accuracies * (1.0 - accuracies) / self._num_examples)
+        stds = np.hypot(forecasts.std, noise)
+        bounded = _BoundedLosses(
+            forecasts=forecasts,
+            expected=self._baseline - accuracies,
+            noise=noise,
+            least=least,
+            most=most,
+            chances_trained=trained,
+        )
+        for m, candidate in enumerate(candidates):
+            self._bounded[candidate] = (bounded, m)
+            yield PerformancePrediction(
+                candidate=candidate,
+                accuracy=float(accuracies[m]),
+                accuracy_std=float(stds[m]),
+                accuracy_loss=self._baseline - float(accuracies[m]),
+                accuracy_loss_std=float(stds[m]),
+                speedup=math.exp(speedups[m][0]),
+                log_speedup_std=speedups[m][1],
+                least_loss=float(least[m]),
+                most_loss=float(most[m]),
+                chance_trained=float(trained[m]),
+                is_measured=False,
                 is_extrapolated=is_extrapolated[m],
-                chance_trained=min(float(chances[m]), 1.0),
             )
 
     def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
@@ -280,46 +297,13 @@ class PerformanceModel:
             is_extrapolated=False,
         )
 
-    def _unmeasured(
-        self,
-        candidate: Candidate,
-        *,
-        loss: float,
-        model_std: float,
-        bounds: tuple[float, float],
-        log_speedup: tuple[float, float],
-        is_extrapolated: bool,
-        chance_trained: float,
-    ) -> PerformancePrediction:
-        least, most = bounds
-        loss = max(min(loss, most), least)
-        if chance_trained <= COLLAPSED:
-            loss = max(loss, _LOSS_AFTER_COLLAPSE)
-            most = math.inf
-        accuracy = min(max(self._baseline - loss, 0.0), 1.0)
-        std = math.hypot(model_std, self._noise_std(accuracy))
-        return PerformancePrediction(
-            candidate=candidate,
-            accuracy=accuracy,
-            accuracy_std=std,
-            accuracy_loss=self._baseline - accuracy,
-            accuracy_loss_std=std,
-            speedup=math.exp(log_speedup[0]),
-            log_speedup_std=log_speedup[1],
-            least_loss=least,
-            most_loss=most,
-            chance_trained=chance_trained,
-            is_measured=False,
-            is_extrapolated=is_extrapolated,
-        )
-
     def _loss_bounds(
         self,
         candidates: Sequence[Candidate],
         is_above: NDArray[np.bool_],
         is_below: NDArray[np.bool_],
-    ) -> list[tuple[float, float]]:
-        """Losses of smaller and of larger measured candidates, give or take their noise.
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Losses `(M,)` of smaller and of larger measured candidates, give or take their noise.
 
         `(M, K)`: True where a candidate is above, or below, a measured point.
         What a smaller candidate that was stopped early would have lost at least counts as it is.
@@ -331,7 +315,7 @@ class PerformanceModel:
         is_beyond = _dominance(_places(list(self._stopped)), _places(candidates))
         least = np.maximum(least, _largest(stopped, is_beyond))
         most = -_largest(-(losses + noise), is_below)
-        return list(zip(least.tolist(), most.tolist(), strict=True))
+        return least, most
 
     def _log_speedups(
         self,
@@ -350,12 +334,6 @@ class PerformanceModel:
         means = np.maximum(np.minimum(means + bends, above), below)
         stds = np.maximum(stds * np.sqrt(left), _TIMING_STD)
         return list(zip(means.tolist(), stds.tolist(), strict=True))
-
-
-def _are_fine(cells: Cells) -> NDArray[np.bool_]:
-    """`(M,)`: True where measured points surround a candidate, no wider apart than the paper's."""
-    (low, high), (least, most) = cells.widths, cells.sparsities
-    return np.asarray((high <= _WIDEST_RATIO * low) & (most - least <= _WIDEST_GAP + _TIE))
 
 
 def _dominance(few: NDArray[np.float64], many: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -391,19 +369,3 @@ def telling_failures(study: StudyRecord) -> dict[Candidate, float]:
         and not trial.candidate.hyperparameters
         and trial.candidate not in measured
     }
-
-
-def normal_cdf(margin: float, std: float) -> float:
-    """Chance that a normal variable with mean 0 is at most `margin`; a step if `std` is 0."""
-    if std <= 0.0:
-        return 1.0 if margin >= 0.0 else 0.0
-    return 0.5 * math.erfc(-margin / (std * math.sqrt(2.0)))
-
-
-def _expected_excess(median: float, log_std: float, best: float) -> float:
-    """`E[(S - best)+]` for a lognormal `S`."""
-    if log_std <= 0.0:
-        return max(median - best, 0.0)
-    ratio = math.log(median / best)
-    mean = median * math.exp(0.5 * log_std**2)
-    return mean * normal_cdf(ratio + log_std**2, log_std) - best * normal_cdf(ratio, log_std)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from autoprumux.hyperparameters import Hyperparameter, values_of
 from autoprumux.records import Candidate, StudyRecord, Value
+from autoprumux.surrogates.forecasts import normal_cdf
 from autoprumux.surrogates.performance import (
     PerformanceModel,
     PerformancePrediction,
-    normal_cdf,
 )
 
 Array = NDArray[np.float64]

@@ -55,6 +55,16 @@ def test_the_likeliest_is_not_always_the_fastest_that_is_expected_to_be_within()
     assert [found.chance for found in ranked] == pytest.approx(expected)
 
 
+def test_the_fastest_that_is_sure_to_be_within_is_among_the_first() -> None:
+    table = places({A: (9.0, 0.02), B: (8.0, 0.02), C: (5.0, 0.02), D: (2.0, 0.0), E: (1.0, 0.0)})
+    chances = {A: 0.6, B: 0.7, C: 0.8, D: 1.0, E: 1.0}
+
+    ranked = rank_likely(table, 0.02, lambda candidate, _: chances[candidate])
+
+    assert [found.candidate for found in ranked] == [A, B, D]
+    assert [found.chance for found in ranked] == pytest.approx([0.6, 0.28, 0.4 * 0.3 * 0.2])
+
+
 def test_what_is_slower_than_a_sure_one_follows_in_the_order_of_the_paper() -> None:
     table = places({A: (9.0, 0.3), B: (8.0, 0.01), C: (5.0, 0.05), D: (3.0, 0.0), E: (1.0, 0.0)})
     measured = {A: 0.0, B: 1.0, C: 0.0, D: 1.0, E: 1.0}

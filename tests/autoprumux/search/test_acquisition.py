@@ -78,7 +78,34 @@ def test_near_ties_go_to_the_smaller_candidate() -> None:
             assert score(after) < score(before)
 
 
-def test_score_is_the_gain_per_minute() -> None:
+def test_score_weighs_the_gain_with_the_chance_to_be_the_fastest_within_the_budget() -> None:
+    model, rng = fit(MEASURED), np.random.default_rng(0)
+    falling = sorted(model.predict(FREE), key=lambda p: -p.speedup)
+    chances = np.array([model.chance_within(p.candidate, 0.02) for p in falling])
+    is_within = rng.random((100_000, len(falling))) < chances
+    is_fastest = is_within & (is_within.cumsum(axis=1) == 1)
+    simulated = {p.candidate: x for p, x in zip(falling, is_fastest.mean(axis=0), strict=True)}
+
+    for proposal in rank():
+        gain = math.log(proposal.choice.expected_gain or 0)
+        chance = (score(proposal) / gain ** (2 / 3)) ** 3 if gain > 1e-6 else 0.0
+        assert chance == pytest.approx(simulated[proposal.candidate] if chance else 0.0, abs=0.01)
+
+
+def test_score_counts_what_is_pending_among_those_that_may_be_the_fastest() -> None:
+    pending = FREE[-1]
+    free = [c for c in FREE if c != pending]
+    sure = fit(MEASURED)
+    with_pending = rank_by_score(sure, MEASURED, free, (0.5,), lambda _: 1.0, [pending])
+    without = rank_by_score(sure, MEASURED, free, (0.5,), lambda _: 1.0)
+
+    before = {p.candidate: score(p) for p in without}
+    assert sure.chance_within(pending, 0.5) > 0.5
+    assert all(score(p) <= before[p.candidate] + 1e-12 for p in with_pending)
+    assert max(score(p) for p in with_pending) < 0.9 * max(before.values())
+
+
+def test_score_is_per_minute() -> None:
     one = {p.candidate: score(p) for p in rank()}
     four = {p.candidate: score(p) for p in rank(minutes=lambda _: 4.0)}
 

@@ -134,8 +134,10 @@ def test_nan_in_the_rest_of_a_measurement_is_refused_by_name(
         search(config(), evaluator)
 
 
-def test_study_with_nan_is_not_answered(search: Search, config: Config, evaluator: Any) -> None:
-    study = search(config(max_trials=2), evaluator).study
+def test_study_with_nan_is_not_answered(
+    search: Search, config: Config, make_evaluator: Any
+) -> None:
+    study = search(config(max_trials=2), make_evaluator()).study
     first, second = study.trials
     assert second.measurement is not None
     spoilt = replace(second, measurement=replace(second.measurement, accuracy=math.nan))

@@ -473,8 +473,9 @@ def test_candidate_has_one_seed_whenever_its_turn_comes() -> None:
 
 
 def test_full_disk_is_one_sentence(
-    search: Search, config: Config, evaluator: Any, monkeypatch: pytest.MonkeyPatch
+    search: Search, config: Config, make_evaluator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    evaluator = make_evaluator()
     search(config(max_trials=1), evaluator)
 
     def fail(self: Repository, study: str, number: int, measurement: Measurement) -> None:
