@@ -53,9 +53,18 @@ class LatencySurrogate:
         return c0, c1, b
 
     @property
-    def misfit(self) -> float:
-        """Typical misfit of the law in log speed-up."""
-        return float(np.sqrt(self._variance))
+    def prior_covariance(self) -> Array:
+        """Of `z` before anything is measured, `(3, 3)`."""
+        return np.diag(_PRIOR_STD**2)
+
+    def linear(self, candidates: Sequence[Candidate]) -> tuple[Array, Array]:
+        """Yield the law as a linear function of `z` around the fit.
+
+        Returns: What it predicts for `M` candidates with `z` as before anything was measured,
+            `(M,)`, and its derivative by `z`, `(M, 3)`.
+        """
+        means, jacobian = _law(_places(candidates), self._z)
+        return means + jacobian @ (self._prior - self._z), jacobian
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
         """See `Surrogate.fit`; values are natural logarithms of speed-ups."""

@@ -18,10 +18,9 @@ from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.bilinear import BilinearSurrogate
 from autoprumux.surrogates.curve_losses import CurveLosses
 from autoprumux.surrogates.forecasts import LossForecasts, LossModel, normal_cdf
-from autoprumux.surrogates.latency import LatencySurrogate
 from autoprumux.surrogates.related import Others
 from autoprumux.surrogates.related_losses import RelatedLosses
-from autoprumux.surrogates.residual import ResidualField
+from autoprumux.surrogates.speedups import SpeedupModel
 from autoprumux.surrogates.spreading import spread_out
 
 BASELINE = Candidate(1, 0.0)
@@ -39,8 +38,6 @@ _MISHAPS = frozenset({"out_of_memory", "data_error", "disk_full", "timed_out", "
 """Causes of failure that say nothing about the accuracy of larger candidates."""
 _QUARTILES_PER_STD = 1.349
 """Interquartile range of a normal distribution in standard deviations."""
-_TIMING_STD = 0.02
-"""Spread of a timing repeated on a quiet machine, in log speed-up."""
 _TIE = 1e-9
 """Losses equal up to rounding of the subtraction count as equal."""
 
@@ -190,19 +187,12 @@ class PerformanceModel:
         self._fit_speeds(points)
 
     def _fit_speeds(self, points: Sequence[Candidate]) -> None:
-        """Fit the law to measured points, and to those that only others measured."""
-        known = {c: math.log(self._measured[c].speedup) for c in points}
+        """Learn from measured points, and from those that only others measured."""
         told = self._others.log_speedups if self._others else {}
-        known = {c: v for c, v in told.items() if c not in self._measured} | known
-        values = np.array(list(known.values()))
-        laws = [c for c in known if not c.is_baseline]
-        self._latency = LatencySurrogate()
-        self._latency.fit(laws, [known[c] for c in laws])
-        expected = [p.mean if p else 0.0 for p in self._latency.predict(list(known))]
+        told = {c: value for c, value in told.items() if c not in self._measured}
+        known = {c: math.log(self._measured[c].speedup) for c in points}
         spread = self._others.speedup_spread if self._others else 0.0
-        is_told = np.array([c not in self._measured for c in known])
-        noise = is_told * (spread / self._latency.misfit) ** 2
-        self._bend = ResidualField(list(known), values - np.array(expected), noise)
+        self._speedups = SpeedupModel(told | known, dict.fromkeys(told, spread))
 
     def _fit_losses(self, points: Sequence[Candidate]) -> LossModel:
         base = self._baseline
@@ -324,15 +314,11 @@ class PerformanceModel:
         is_below: NDArray[np.bool_],
     ) -> list[tuple[float, float]]:
         """Mean and standard deviation of the log speed-up, monotone against measured points."""
-        law = self._latency.predict(candidates)
-        bends, left = self._bend.mean(candidates), self._bend.unexplained(candidates)
+        means, stds = self._speedups.predict(candidates)
         known = np.log([m.speedup for m in self._measured.values()])
         above = -_largest(-known, is_below)
         below = _largest(known, is_above)
-        pairs = [(p.mean, p.std) if p else (0.0, 0.0) for p in law]
-        means, stds = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-        means = np.maximum(np.minimum(means + bends, above), below)
-        stds = np.maximum(stds * np.sqrt(left), _TIMING_STD)
+        means = np.maximum(np.minimum(means, above), below)
         return list(zip(means.tolist(), stds.tolist(), strict=True))
 
 
