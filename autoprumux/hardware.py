@@ -15,7 +15,7 @@ from autoprumux.records import (
     Throughput,
 )
 from autoprumux.surrogates.base import Prediction
-from autoprumux.surrogates.latency import LatencySurrogate
+from autoprumux.surrogates.speedups import SpeedupModel
 from autoprumux.surrogates.structure_latency import StructureLatency, dense_shape
 
 _QUARTILE = 0.6744897501960817
@@ -225,11 +225,12 @@ def _by_structure(
 def _by_law(
     measured: Mapping[Candidate, Throughput], missing: Mapping[Candidate, Measurement]
 ) -> dict[Candidate, Prediction]:
-    law = LatencySurrogate()
-    points = [candidate for candidate in measured if not candidate.is_baseline]
-    law.fit(points, [math.log(measured[candidate].speedup) for candidate in points])
-    predictions = zip(missing, law.predict(list(missing)), strict=True)
-    return {c: prediction for c, prediction in predictions if prediction is not None}
+    model = SpeedupModel({c: math.log(timed.speedup) for c, timed in measured.items()})
+    means, stds = model.predict(list(missing))
+    return {
+        candidate: Prediction(float(mean), float(std))
+        for candidate, mean, std in zip(missing, means, stds, strict=True)
+    }
 
 
 def _as_throughput(
