@@ -2,7 +2,7 @@
 
 Accuracy is that of the curves which agree with the measured points; with studies of other tasks as
 prior it is theirs, bent to pass through the points. Neither may beat a measured point that is
-smaller in N and s. Speed-up is the latency law, bent to pass through the measured points.
+smaller in N and s. Speed-up is the latency law and what measured points deviate from it.
 """
 
 import math
