@@ -142,17 +142,34 @@ def chance_to_beat(
 
 
 def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
-    """Yield E[max(log(S / best), 0)] of a lognormal speed-up S (Jones et al. 1998, eq. 15)."""
+    """Yield E[max(log(S / best), 0)] of a lognormal speed-up S (Jones et al. 1998, eq. 15).
+
+    A speed-up above the most that `prediction` may have counts as that: a model that is no larger
+    than a measured one is no faster, however little is known of its speed.
+    """
+    most = prediction.most_speedup
+    if most <= best:
+        return 0.0
+    beyond = _log_gain(prediction, most) if math.isfinite(most) else 0.0
+    return max(0.0, _log_gain(prediction, best) - beyond)
+
+
+def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
+    """Yield the probability that the lognormal speed-up of `prediction` is above `speedup`.
+
+    It is 0 from the most that `prediction` may have on.
+    """
+    if speedup >= prediction.most_speedup:
+        return 0.0
+    return normal_cdf(math.log(prediction.speedup / speedup), prediction.log_speedup_std)
+
+
+def _log_gain(prediction: PerformancePrediction, best: float) -> float:
     margin, std = math.log(prediction.speedup / best), prediction.log_speedup_std
     if std <= 0:
         return max(margin, 0.0)
     density = math.exp(-((margin / std) ** 2) / 2) / math.sqrt(2 * math.pi)
     return max(0.0, margin * normal_cdf(margin, std) + std * density)
-
-
-def chance_above(prediction: PerformancePrediction, speedup: float) -> float:
-    """Yield the probability that the lognormal speed-up of `prediction` is above `speedup`."""
-    return normal_cdf(math.log(prediction.speedup / speedup), prediction.log_speedup_std)
 
 
 def _chances_to_be_fastest(

@@ -56,6 +56,8 @@ class PerformancePrediction:
     """Median of the predicted distribution."""
     log_speedup_std: float
     """Standard deviation of the natural logarithm of the speed-up."""
+    most_speedup: float
+    """Speed-up of the slowest measured candidate that is larger; may be inf."""
     least_loss: float
     """Loss of the worst measured candidate that is smaller, less its noise; may be -inf."""
     most_loss: float
@@ -227,7 +229,7 @@ class PerformanceModel:
         places = _places(candidates)
         is_above = _dominance(self._places, places)
         is_below = _dominance(places, self._places).T
-        speedups = self._log_speedups(candidates, is_above, is_below)
+        speedups = self._speedups_of(candidates, is_above, is_below)
         is_extrapolated = np.isnan(self._bilinear.cells(candidates).values).tolist()
         forecasts = self._losses.predict(candidates)
         doubts = np.array(list(self._failed.values()), dtype=np.float64)
@@ -256,8 +258,9 @@ class PerformanceModel:
                 accuracy_std=float(stds[m]),
                 accuracy_loss=self._baseline - float(accuracies[m]),
                 accuracy_loss_std=float(stds[m]),
-                speedup=math.exp(speedups[m][0]),
+                speedup=speedups[m][0],
                 log_speedup_std=speedups[m][1],
+                most_speedup=speedups[m][2],
                 least_loss=float(least[m]),
                 most_loss=float(most[m]),
                 chance_trained=float(trained[m]),
@@ -280,6 +283,7 @@ class PerformanceModel:
             log_speedup_std=0.0
             if candidate.is_baseline  # the unit of all others, however it was timed
             else quartiles / _QUARTILES_PER_STD / measurement.speedup,
+            most_speedup=math.inf,
             least_loss=-math.inf,
             most_loss=math.inf,
             chance_trained=1.0,
@@ -307,19 +311,22 @@ class PerformanceModel:
         most = -_largest(-(losses + noise), is_below)
         return least, most
 
-    def _log_speedups(
+    def _speedups_of(
         self,
         candidates: Sequence[Candidate],
         is_above: NDArray[np.bool_],
         is_below: NDArray[np.bool_],
-    ) -> list[tuple[float, float]]:
-        """Mean and standard deviation of the log speed-up, monotone against measured points."""
+    ) -> list[tuple[float, float, float]]:
+        """Median and standard deviation in logarithms of speed-ups, and the most they may be.
+
+        Medians are monotone against measured points.
+        """
         means, stds = self._speedups.predict(candidates)
         known = np.log([m.speedup for m in self._measured.values()])
         above = -_largest(-known, is_below)
         below = _largest(known, is_above)
-        means = np.maximum(np.minimum(means, above), below)
-        return list(zip(means.tolist(), stds.tolist(), strict=True))
+        medians = np.exp(np.maximum(np.minimum(means, above), below))
+        return list(zip(medians.tolist(), stds.tolist(), np.exp(above).tolist(), strict=True))
 
 
 def _dominance(few: NDArray[np.float64], many: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ def predict(candidate: Candidate, accuracy_loss: float, speedup: float) -> Perfo
         accuracy_loss_std=0.01,
         speedup=speedup,
         log_speedup_std=0.1,
+        most_speedup=100.0,
         least_loss=0.0,
         most_loss=1.0,
         chance_trained=1.0,

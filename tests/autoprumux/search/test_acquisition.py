@@ -161,6 +161,35 @@ def test_certain_speedup_gains_exactly_its_ratio() -> None:
     assert chance_above(prediction, 7.0) == 0.0
 
 
+@pytest.mark.parametrize("best", [1.0, 3.0, 20.0])
+def test_gain_counts_no_speedup_above_that_of_a_larger_model(best: float) -> None:
+    prediction = replace(fit(MEASURED).predict([Candidate(2, 0.9)])[0], most_speedup=9.0)
+    draws = np.random.default_rng(0).normal(
+        math.log(prediction.speedup), prediction.log_speedup_std, 400_000
+    )
+
+    gain = expected_log_gain(prediction, best)
+
+    simulated = np.maximum(np.minimum(draws, math.log(9.0)) - math.log(best), 0.0).mean()
+    assert gain == pytest.approx(simulated, rel=0.02, abs=1e-3)
+
+
+def test_a_model_less_pruned_than_the_best_is_not_trained_to_see_whether_it_is_faster() -> None:
+    # Speeds follow no law, so that little is known of any; but (1, 0.85) is larger than (1, 0.9).
+    rough = {Candidate(1, 0.6): 5.0, Candidate(1, 0.9): 6.8, Candidate(2, 0.9): 7.0}
+    measured = measure(BASELINE, *rough)
+    for candidate, speedup in rough.items():
+        throughput = replace(measured[candidate].throughput, speedup=speedup)
+        measured[candidate] = replace(measured[candidate], throughput=throughput)
+    (smaller,) = fit(measured).predict([Candidate(1, 0.85)])
+
+    assert smaller.most_speedup == 6.8
+    assert smaller.log_speedup_std > 0.1
+    assert expected_log_gain(smaller, 6.8) == 0.0
+    assert chance_above(smaller, 6.8) == 0.0
+    assert chance_above(smaller, 5.5) > 0.0
+
+
 def test_chance_to_beat_falls_as_the_best_candidates_are_measured() -> None:
     optimum = SyntheticEvaluator().optimum(0.02)
     known = MEASURED | measure(optimum)
