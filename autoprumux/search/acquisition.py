@@ -10,6 +10,7 @@ and the verified best speed-up v(b) within each budget b:
 The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
 hardly possible model of 30 times its speed hides a likely one of 3 times. It looks one trial ahead
 and so likes small safe steps; the chance, with which the fastest one left is found, counters that.
+S is at most the speed-up of any measured candidate with at least the same N and s.
 
 While other processes train candidates that may become the best, v(b) is what they may find: the
 fastest of them that will be within the budget, by their chances, as if those were independent.
