@@ -285,6 +285,8 @@ class RunnerUp:
     expected_gain: float
     predicted_minutes: float
     score: float
+    chance_best: float | None = None
+    log_gain: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,9 +299,15 @@ class Choice:
     """Predicted probability of meeting the (loosest) budget."""
     expected_speedup: float | None = None
     expected_gain: float | None = None
-    """Expected gain in the best feasible speed-up, averaged over the budgets."""
+    """Expected gain in the best feasible speed-up, averaged over the budgets: exp(`log_gain`)."""
     predicted_minutes: float | None = None
     score: float | None = None
+    """`log_gain`^(2/3) * `chance_best`^(1/3) / `predicted_minutes`."""
+    chance_best: float | None = None
+    """Predicted probability of being the fastest within a budget, averaged over the budgets; None
+    before schema 6."""
+    log_gain: float | None = None
+    """Mean logarithm of the gain: a small one is lost in `expected_gain`; None before schema 6."""
     runners_up: tuple[RunnerUp, ...] = ()
     """The candidates that would have come next, the best first; at most five."""
 

@@ -46,7 +46,8 @@ NUM_UNTRIED = 6
 """Candidates that a study leaves untried at least."""
 POINTS_PER_PHASE = 10
 """Values in the history of a trained phase."""
-ENVIRONMENT = {f"fact_{k}": f"value {k} of the environment" for k in range(12)}
+ENVIRONMENT = {f"fact_{k}": f"value {k} of the environment" for k in range(11)}
+ENVIRONMENT["processor"] = "Imaginary 9000 at 3.1 GHz"
 TASK = SyntheticTask(num_examples=1000)
 
 
@@ -140,7 +141,11 @@ def _add_ours(
 ) -> None:
     now = utc_now()
     numbers: dict[str, Any] = dict.fromkeys(
-        ("chance", "expected_speedup", "expected_gain", "predicted_minutes", "score"), 0.5
+        (
+            *("chance", "chance_best", "expected_speedup", "expected_gain", "log_gain"),
+            *("predicted_minutes", "score"),
+        ),
+        0.5,
     )
     others = tuple(RunnerUp(candidate=candidate, **numbers) for _ in range(5))
     choice = Choice(reason="chance 0.50 to meet 5.0 points, gain 1.65x", runners_up=others)

@@ -13,7 +13,7 @@ from autoprumux.answers import (
     pareto_front,
 )
 from autoprumux.errors import AutoPrumuxError
-from autoprumux.records import Measurement, StudyRecord, TrialRecord
+from autoprumux.records import Choice, Measurement, RunnerUp, StudyRecord, TrialRecord
 from autoprumux.report.answers import is_builtin
 from autoprumux.report.markdown import code_block, escape, table
 from autoprumux.report.page.provenance import STUDY_FILE, commands, loosest_met
@@ -204,7 +204,28 @@ def _trial_note(
             "## Structure",
             _structure(trial.measurement),
         ]
+    if trial.choice is not None and trial.choice.runners_up:
+        parts += ["## Chosen before", _ranking(trial, trial.choice)]
     return "\n\n".join(parts)
+
+
+def _ranking(trial: TrialRecord, choice: Choice) -> str:
+    """Yield the chosen candidate above those that would have come next, with their scores."""
+    head = ("candidate", "within the loosest budget", "fastest within one", "gain", "min", "score")
+    others = [(str(other.candidate), other) for other in choice.runners_up]
+    ranked: list[tuple[str, Choice | RunnerUp]] = [(str(trial.candidate), choice), *others]
+    return table(head, [(name, *_score_cells(reasons)) for name, reasons in ranked])
+
+
+def _score_cells(reasons: Choice | RunnerUp) -> Sequence[str]:
+    numbers = (
+        (reasons.chance, ".2f"),
+        (reasons.chance_best, ".2f"),
+        (reasons.expected_gain, ".3f"),
+        (reasons.predicted_minutes, ".1f"),
+        (reasons.score, ".3g"),
+    )
+    return ["" if number is None else format(number, form) for number, form in numbers]
 
 
 def _feasibility(model: MeasuredModel | None, budgets: Sequence[float]) -> str:

@@ -3,9 +3,11 @@
 For a candidate with speed-up S and accuracy loss L (both uncertain, see `surrogates.performance`)
 and the verified best speed-up v(b) within each budget b:
 
-    gain   = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]
-    chance = mean over b of  P(L <= b) * product over all faster ones of P(L > b)
-    score  = gain^(1 - w) * chance^w / minutes
+    log_gain    = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]
+    chance_best = mean over b of  P(L <= b) * product over all faster ones of P(L > b)
+    score       = log_gain^(1 - w) * chance_best^w / minutes
+
+All four are stored with a choice (`Choice`), so that the score can be computed from them.
 
 The gain is a ratio, so that every budget counts alike: counted in multiples of the baseline, a
 hardly possible model of 30 times its speed hides a likely one of 3 times. It looks one trial ahead
@@ -98,16 +100,18 @@ def rank_by_score(
             * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
             for chances, to_come in zip(within, bests, strict=True)
         )
-        first = fmean(chances[candidate] for chances in firsts)
+        chance_best = fmean(chances[candidate] for chances in firsts)
         chance, cost = within[loosest][candidate], minutes(candidate)
         choice = Choice(
             reason=f"chance {chance:.2f} to meet {100 * budgets[loosest]:.1f} points, "
             f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
             chance=chance,
+            chance_best=chance_best,
             expected_speedup=prediction.speedup,
             expected_gain=math.exp(gain),
+            log_gain=gain,
             predicted_minutes=cost,
-            score=gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost,
+            score=gain ** (1.0 - _CHANCE_WEIGHT) * chance_best**_CHANCE_WEIGHT / cost,
         )
         return Proposal(candidate, choice)
 

@@ -5,9 +5,13 @@ What they tell is a prior (`surrogates.related`): it counts until the study itse
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Protocol
 
 from autoprumux.records import Measurement, StudyRecord
-from autoprumux.surrogates.related import Others, OtherStudy
+from autoprumux.storage.priors import Served
+from autoprumux.surrogates.related import MAX_STUDIES, Others, OtherStudy
 
 MIN_MEASURED = 4
 """Measured models, the dense baseline included, from which a study tells anything of others."""
@@ -16,24 +20,49 @@ FindOthers = Callable[[StudyRecord], Others | None]
 """Yields what other studies tell of one; `None` if there is none that does."""
 
 
+class Prior(Protocol):
+    """Remembers what served a study first, see `storage.priors.PriorBook`."""
+
+    def load(self) -> Served | None:
+        """Yield what serves the study; None while nobody has looked."""
+
+    def keep(self, served: Served) -> Served:
+        """Store what serves the study unless that is stored, and yield what is stored."""
+
+
 class RelatedStudies:
     """Reads the other studies once, when the baseline of this one is measured.
 
+    What they had measured when the first process of the study looked is all that ever serves it,
+    so that a resumed search goes on as an uninterrupted one, whatever has become of the others.
+
     Args:
         load_studies: Yields all studies of the database with their trials.
+        prior: Remembers which of them served.
     """
 
-    def __init__(self, load_studies: Callable[[], Sequence[StudyRecord]]) -> None:
-        self._load_studies = load_studies
+    def __init__(self, load_studies: Callable[[], Sequence[StudyRecord]], prior: Prior) -> None:
+        self._load_studies, self._prior = load_studies, prior
         self._others: Others | None = None
         self._is_read = False
 
     def __call__(self, record: StudyRecord) -> Others | None:
         """Yield what they tell of `record`, the same at each call."""
         if not self._is_read and record.baseline is not None:
-            self._others = others_of(record, self._load_studies())
+            self._others = self._read(record, record.baseline)
             self._is_read = True
         return self._others
+
+    def _read(self, record: StudyRecord, baseline: Measurement) -> Others | None:
+        served = self._prior.load()
+        if served is None:
+            serving = _serving(record, self._load_studies())
+            served = self._prior.keep({s.name: frozenset(_measured(s)) for s in serving})
+        # Another process may have stored more than was read before.
+        studies = {study.name: study for study in self._load_studies()} if served else {}
+        return _others(
+            [_of_trials(studies[n], numbers) for n, numbers in served.items()], baseline
+        )
 
 
 def no_others(record: StudyRecord) -> Others | None:
@@ -50,8 +79,7 @@ def others_of(record: StudyRecord, studies: Sequence[StudyRecord]) -> Others | N
     """
     baseline = record.baseline
     assert baseline is not None
-    related = [study for study in studies if is_related(study, record)]
-    return Others([as_other(study, baseline) for study in related]) if related else None
+    return _others(_serving(record, studies), baseline)
 
 
 def is_related(study: StudyRecord, record: StudyRecord) -> bool:
@@ -80,6 +108,22 @@ def as_other(study: StudyRecord, baseline: Measurement) -> OtherStudy:
         noise_std=math.sqrt(share * (1.0 - share) / max(own.num_examples, 1)),
         log_speedups={c: math.log(m.speedup) for c, m in others.items() if is_timed_alike},
     )
+
+
+def _serving(record: StudyRecord, studies: Sequence[StudyRecord]) -> list[StudyRecord]:
+    return [study for study in studies if is_related(study, record)][:MAX_STUDIES]
+
+
+def _others(studies: Sequence[StudyRecord], baseline: Measurement) -> Others | None:
+    return Others([as_other(study, baseline) for study in studies]) if studies else None
+
+
+def _measured(study: StudyRecord) -> list[int]:
+    return [trial.number for trial in study.trials if trial.measurement is not None]
+
+
+def _of_trials(study: StudyRecord, numbers: AbstractSet[int]) -> StudyRecord:
+    return replace(study, trials=tuple(t for t in study.trials if t.number in numbers))
 
 
 def _recipe(study: StudyRecord) -> object:

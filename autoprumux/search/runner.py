@@ -52,6 +52,7 @@ from autoprumux.storage.artifacts import Artifacts, open_artifacts
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
 from autoprumux.storage.faults import storage_errors
+from autoprumux.storage.priors import PriorBook
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.search_storage import SearchStorage
 
@@ -387,7 +388,8 @@ def _assemble(
         cached_widths=evaluator.cached_widths,
     )
     if config.search.learn_from_others:
-        sampler.find_others = RelatedStudies(repository.load_studies)
+        book = PriorBook(storage.database, config.name)
+        sampler.find_others = RelatedStudies(repository.load_studies, book)
     return _Search(
         config=config,
         space=space,

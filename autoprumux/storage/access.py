@@ -16,7 +16,7 @@ from autoprumux.errors import StorageError
 from autoprumux.storage.reading import Rows, StoredRow, Wanted
 from autoprumux.storage.views import VIEWS, views_hash
 
-QUICK_VERSION = 5
+QUICK_VERSION = 6
 """Schema version that is read directly, the newest."""
 
 _PREFIX = "sqlite:///"

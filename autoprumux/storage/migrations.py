@@ -16,6 +16,7 @@ from autoprumux.errors import NewerSchemaError, StorageError
 from autoprumux.storage.add_choices import add_choices
 from autoprumux.storage.add_hyperparameters import add_hyperparameters
 from autoprumux.storage.add_profiles import add_profiles
+from autoprumux.storage.add_reasons import add_reasons
 from autoprumux.storage.add_workers import add_workers
 from autoprumux.storage.schema import METADATA, SCHEMA_VERSION_TABLE
 from autoprumux.storage.views import create_views, has_views, views_hash
@@ -32,6 +33,7 @@ MIGRATIONS: Mapping[int, Migration] = {
     3: add_choices,
     4: add_workers,
     5: add_hyperparameters,
+    6: add_reasons,
 }
 """Step that leads to a version from the one before it; version 1 is the first."""
 

@@ -1,7 +1,7 @@
 """Our tables, which live beside Optuna's in one database; docs/storage.md explains every column.
 
-`prumux_trials`, `prumux_front`, `prumux_best_by_budget`, `prumux_failures`, `prumux_choices` and
-`prumux_environment` are views (`views.py`), so no table may take these names.
+`prumux_trials`, `prumux_front`, `prumux_best_by_budget`, `prumux_failures`, `prumux_choices`,
+`prumux_priors` and `prumux_environment` are views (`views.py`), so no table may take these names.
 """
 
 from sqlalchemy import (
@@ -42,6 +42,17 @@ STUDIES = Table(
     Column("seed", BigInteger, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("updated_at", Text, nullable=False),
+    Column("prior_at", Text),  # empty until the search has looked for other studies to learn from
+)
+
+PRIOR_TRIALS = Table(
+    "prumux_prior_trials",
+    METADATA,
+    Column("study_id", ForeignKey(STUDIES.c.study_id), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("prior_id", ForeignKey(STUDIES.c.study_id), nullable=False),
+    PrimaryKeyConstraint("study_id", "position", "number"),
 )
 
 BUDGETS = Table(
@@ -52,6 +63,11 @@ BUDGETS = Table(
     Column("budget", Double, nullable=False),
     PrimaryKeyConstraint("study_id", "position"),
 )
+
+
+def _score_factors() -> tuple[Column[float], Column[float]]:
+    """Yield the columns that a score is computed from, beside minutes; empty before schema 6."""
+    return Column("chance_best", Double), Column("log_gain", Double)
 
 
 def _hyperparameters() -> Column[str]:
@@ -122,6 +138,7 @@ STARTS = Table(
     Column("score", Double),
     Column("started_at", Text, nullable=False),
     _hyperparameters(),
+    *_score_factors(),
     PrimaryKeyConstraint("study_id", "number"),
 )
 
@@ -139,6 +156,7 @@ RUNNERS_UP = Table(
     Column("predicted_minutes", Double, nullable=False),
     Column("score", Double, nullable=False),
     _hyperparameters(),
+    *_score_factors(),
     PrimaryKeyConstraint("study_id", "number", "position"),
     ForeignKeyConstraint(["study_id", "number"], [STARTS.c.study_id, STARTS.c.number]),
 )

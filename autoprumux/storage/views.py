@@ -175,16 +175,27 @@ LEFT JOIN prumux_failure_causes f ON f.study_id = a.study_id AND f.number = a.nu
 _CHOICES = """
 SELECT
   st.name AS study, s.number, 0 AS place, s.num_instances, s.sparsity, s.chance,
-  s.expected_speedup, s.expected_gain, s.predicted_minutes, s.score, s.reason,
-  s.hyperparameters
+  s.chance_best, s.expected_speedup, s.expected_gain, s.log_gain, s.predicted_minutes, s.score,
+  s.reason, s.hyperparameters
 FROM prumux_starts s
 JOIN prumux_studies st ON st.study_id = s.study_id
 UNION ALL
 SELECT
   st.name, r.number, r.position, r.num_instances, r.sparsity, r.chance,
-  r.expected_speedup, r.expected_gain, r.predicted_minutes, r.score, NULL, r.hyperparameters
+  r.chance_best, r.expected_speedup, r.expected_gain, r.log_gain, r.predicted_minutes, r.score,
+  NULL, r.hyperparameters
 FROM prumux_runners_up r
 JOIN prumux_studies st ON st.study_id = r.study_id
+"""
+
+_PRIORS = """
+SELECT
+  st.name AS study, p.position AS place, o.name AS prior, COUNT(*) AS num_trials,
+  st.prior_at AS chosen_at
+FROM prumux_prior_trials p
+JOIN prumux_studies st ON st.study_id = p.study_id
+JOIN prumux_studies o ON o.study_id = p.prior_id
+GROUP BY st.name, p.position, o.name, st.prior_at
 """
 
 _ENVIRONMENT = """
@@ -208,6 +219,7 @@ VIEWS = {
     "prumux_failures": _FAILURES,
     "prumux_tries": _TRIES,
     "prumux_choices": _CHOICES,
+    "prumux_priors": _PRIORS,
     "prumux_environment": _ENVIRONMENT,
     "prumux_hyperparameters": _HYPERPARAMETERS,
 }

@@ -100,6 +100,18 @@ def test_a_search_leaves_a_note_of_each_measured_trial(searched):
     assert "| prune | 100 | " in note
 
 
+def test_a_note_shows_what_a_trial_was_chosen_before_with_the_scores(searched):
+    baseline, first = trial_note(searched, 0), trial_note(searched, 1)
+
+    assert "Chosen before" not in baseline
+    _, _, ranking = first.partition("## Chosen before\n\n")
+    _, _, *rows = ranking.split("\n\n")[0].splitlines()
+    scores = [float(row.split("|")[-2]) for row in rows]
+    assert len(rows) == 5  # of six cells without the baseline
+    assert all(re.fullmatch(r"\| N=\d s=0\.\d0( \| [\d.e+-]+){5} \|", row) for row in rows)
+    assert scores[0] >= 0.95 * max(scores)
+
+
 def test_a_search_leaves_a_note_of_why_a_trial_failed(searched):
     note = trial_note(searched, number_of(searched, 2, 0.9))
 

@@ -86,10 +86,12 @@ def test_score_weighs_the_gain_with_the_chance_to_be_the_fastest_within_the_budg
     is_fastest = is_within & (is_within.cumsum(axis=1) == 1)
     simulated = {p.candidate: x for p, x in zip(falling, is_fastest.mean(axis=0), strict=True)}
 
-    for proposal in rank():
-        gain = math.log(proposal.choice.expected_gain or 0)
-        chance = (score(proposal) / gain ** (2 / 3)) ** 3 if gain > 1e-6 else 0.0
-        assert chance == pytest.approx(simulated[proposal.candidate] if chance else 0.0, abs=0.01)
+    for proposal in rank(minutes=lambda _: 4.0):
+        gain, chance = proposal.choice.log_gain, proposal.choice.chance_best
+        assert gain is not None
+        assert chance == pytest.approx(simulated[proposal.candidate], abs=0.01)
+        assert proposal.choice.expected_gain == math.exp(gain)
+        assert score(proposal) == pytest.approx(gain ** (2 / 3) * chance ** (1 / 3) / 4.0)
 
 
 def test_score_counts_what_is_pending_among_those_that_may_be_the_fastest() -> None:

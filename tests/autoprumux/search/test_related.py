@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from autoprumux.evaluators.synthetic import DEFAULT_GRID, SyntheticEvaluator, Sy
 from autoprumux.records import Candidate, StudyRecord, TrialRecord
 from autoprumux.search.related import RelatedStudies, others_of
 from autoprumux.search.runner import run_study
-from autoprumux.storage.database import Database
+from autoprumux.storage.database import Database, open_database
+from autoprumux.storage.priors import Served
 from autoprumux.storage.repository import Repository
 from autoprumux.surrogates.performance import PerformanceModel
 from autoprumux.surrogates.related import Others
@@ -100,6 +102,20 @@ def test_studies_from_before_blocks_are_related_to_those_of_keys() -> None:
     assert others_of(replace(NEW, config={"trainer": blocks}), OTHERS) is None
 
 
+class Memory:
+    """A prior that is kept in memory."""
+
+    def __init__(self) -> None:
+        self.served: Served | None = None
+
+    def load(self) -> Served | None:
+        return self.served
+
+    def keep(self, served: Served) -> Served:
+        self.served = served if self.served is None else self.served
+        return self.served
+
+
 def test_the_other_studies_are_read_once_and_after_the_baseline() -> None:
     reads = []
 
@@ -107,12 +123,36 @@ def test_the_other_studies_are_read_once_and_after_the_baseline() -> None:
         reads.append(1)
         return OTHERS
 
-    related = RelatedStudies(load)
+    related = RelatedStudies(load, Memory())
 
     assert related(replace(NEW, trials=())) is None
     assert reads == []
-    assert related(NEW) is related(NEW)
-    assert reads == [1]
+    first = related(NEW)
+    num_reads = len(reads)
+    assert first is related(NEW)
+    assert len(reads) == num_reads > 0
+
+
+def test_further_processes_learn_from_what_served_the_first_and_from_nothing_else() -> None:
+    memory, asked = Memory(), [Candidate(10, 0.0), Candidate(5, 0.6)]
+    more = study("qqp", [*KNOWN, Candidate(10, 0.9), Candidate(5, 0.6)], width_loss=0.2)
+    third = study("rte", KNOWN, width_loss=0.9)
+
+    first = RelatedStudies(lambda: OTHERS, memory)(NEW)
+    later = RelatedStudies(lambda: [third, OTHERS[1], more], memory)(NEW)
+
+    assert first is not None
+    assert later is not None
+    assert later.names == first.names == ("qqp-demo", "sst2-demo")
+    assert predicted(later).predict(asked) == predicted(first).predict(asked)
+    assert predicted(later).predict(asked) != predicted(others_of(NEW, [more])).predict(asked)
+
+
+def test_a_search_that_began_without_a_prior_goes_on_without() -> None:
+    memory = Memory()
+
+    assert RelatedStudies(lambda: [NEW], memory)(NEW) is None
+    assert RelatedStudies(lambda: [NEW, *OTHERS], memory)(NEW) is None
 
 
 @pytest.mark.parametrize("is_learning", [True, False])
@@ -134,3 +174,34 @@ def test_a_search_names_the_studies_that_it_learns_from(
     reasons = [trial.choice.reason for trial in trials if trial.choice][1:]
     assert len(reasons) == 5
     assert all(("prior: one" in reason) == is_learning for reason in reasons)
+
+
+def test_a_resumed_search_goes_on_as_an_uninterrupted_one_though_others_have_grown(
+    database: Database,
+    listener: Any,
+    config: Callable[..., Any],
+    make_evaluator: Any,
+    tmp_path: Path,
+) -> None:
+    def search(place: Database, name: str, task: str, max_trials: int) -> list[TrialRecord]:
+        asked = config(name=name, max_trials=max_trials, stop_chance=0.0)
+        asked = replace(asked, trainer=replace(asked.trainer, task=task))
+        evaluator = make_evaluator(task=SyntheticTask(name=task))
+        return list(run_study(asked, place, evaluator, listener).study.trials)
+
+    whole = open_database(f"sqlite:///{tmp_path}/whole.db")
+    search(whole, "one", "qqp", 5)
+    uninterrupted = search(whole, "new", "mnli", 7)
+    whole.close()
+
+    search(database, "one", "qqp", 5)
+    search(database, "new", "mnli", 3)
+    search(database, "one", "qqp", 9)
+    search(database, "two", "sst2", 6)
+    resumed = search(database, "new", "mnli", 7)
+
+    assert [t.candidate for t in resumed] == [t.candidate for t in uninterrupted]
+    assert [t.choice for t in resumed] == [t.choice for t in uninterrupted]
+    with database.read() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM prumux_priors WHERE study = 'new'").all()
+    assert [row[:4] for row in rows] == [("new", 1, "one", 5)]

@@ -97,6 +97,31 @@ def test_stored_trials_are_read_as_the_newest_program_would_have_stored_them(
     assert trials[0] == trials[1]
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_choices_from_before_their_factors_were_stored_keep_what_they_have(
+    restore: Any, version: int
+) -> None:
+    file, numbers = restore(version), "0.8, 4.0, 1.5, 2.0, 0.3"
+    with sqlite3.connect(file) as connection:
+        columns = "chance, expected_speedup, expected_gain, predicted_minutes, score"
+        connection.execute(f"UPDATE prumux_starts SET ({columns}) = ({numbers}) WHERE number = 1")
+        connection.execute(
+            f"INSERT INTO prumux_runners_up (study_id, number, position, num_instances, sparsity,"
+            f" {columns}) VALUES (1, 1, 1, 2, 0.6, {numbers})"
+        )
+    connection.close()
+
+    database = open_database(f"sqlite:///{file}")
+
+    choice = Repository(database).load_study("qnli-golden").trials[1].choice
+    database.close()
+    assert choice is not None
+    (other,) = choice.runners_up
+    assert (choice.score, other.score) == (0.3, 0.3)
+    assert (choice.chance_best, choice.log_gain) == (None, None)
+    assert (other.chance_best, other.log_gain) == (None, None)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_older_file_is_kept_as_it_was(restore: Any, version: int) -> None:
     file = restore(version)

@@ -145,7 +145,7 @@ def test_measurement_comes_back_bit_by_bit(shared: Shared, measurement: Measurem
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     reason=texts,
-    numbers=st.lists(st.none() | floats, min_size=5, max_size=5),
+    numbers=st.lists(st.none() | floats, min_size=7, max_size=7),
     budgets=st.lists(floats, max_size=5).map(tuple),
     cause=texts,
     last_accuracy=st.none() | floats,
@@ -158,7 +158,10 @@ def test_choice_budgets_and_failure_come_back_bit_by_bit(
     cause: str,
     last_accuracy: float | None,
 ) -> None:
-    names = ("chance", "expected_speedup", "expected_gain", "predicted_minutes", "score")
+    names = (
+        *("chance", "chance_best", "expected_speedup", "expected_gain", "log_gain"),
+        *("predicted_minutes", "score"),
+    )
     choice = Choice(reason=reason, **dict(zip(names, numbers, strict=True)))
     failure = Failure(cause=cause, message=reason, last_accuracy=last_accuracy)
     repository, number = shared.repository, next(shared.numbers)

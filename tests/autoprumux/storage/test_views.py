@@ -208,8 +208,9 @@ def test_choices_view_shows_the_chosen_candidate_and_those_it_was_chosen_before(
     study = demo_study_record()
     repository.save_study(study)
     numbers = {"expected_speedup": 4.0, "expected_gain": 1.5, "predicted_minutes": 2.0}
+    factors = {"chance_best": 0.25, "log_gain": 0.4}
     others = tuple(
-        RunnerUp(candidate=Candidate(2, s), chance=0.5, score=score, **numbers)
+        RunnerUp(candidate=Candidate(2, s), chance=0.5, score=score, **numbers, **factors)
         for s, score in ((0.6, 0.3), (0.8, 0.2))
     )
     choice = Choice(reason="chance 0.82", chance=0.82, score=0.4, runners_up=others)
@@ -220,4 +221,6 @@ def test_choices_view_shows_the_chosen_candidate_and_those_it_was_chosen_before(
     told = [(r["place"], r["num_instances"], r["sparsity"], r["chance"], r["score"]) for r in rows]
     assert told == [(0, 5, 0.6, 0.82, 0.4), (1, 2, 0.6, 0.5, 0.3), (2, 2, 0.8, 0.5, 0.2)]
     assert [row["reason"] for row in rows] == ["chance 0.82", None, None]
+    told_factors = [(row["chance_best"], row["log_gain"]) for row in rows]
+    assert told_factors == [(None, None), (0.25, 0.4), (0.25, 0.4)]
     assert repository.load_study(study.name).trials[0].choice == choice
