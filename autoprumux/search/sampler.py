@@ -114,7 +114,7 @@ class PerformanceModelSampler(BaseSampler):
             claimed: Candidates that other processes are about to try.
         """
         again = repeatable(record)
-        free = free_candidates(self._space, record)
+        free = free_candidates(self._space, record, number)
         candidates = [c for c in free if c in again or c not in claimed]
         self._prepared = (number, self._rank(record, candidates, number))
 
@@ -179,14 +179,16 @@ class PerformanceModelSampler(BaseSampler):
 
     def _ranked(self, study: Study, number: int) -> list[Proposal]:
         record = self._read(study)
-        candidates = free_candidates(self._space, record)
+        candidates = free_candidates(self._space, record, number)
         if not candidates and self._is_plain:
             _logger.warning("Every candidate has had its trial; starting over with the first.")
-            candidates = self._space.points(number)
+            candidates = self._space.points(record.seed, number)
         return self._rank(record, candidates, number)
 
     def _read(self, study: Study) -> StudyRecord:
-        return self._history() if self._history else read_study(study, self._space.candidate_of)
+        if self._history:
+            return self._history()
+        return replace(read_study(study, self._space.candidate_of), seed=self._seed)
 
     def _rank(
         self, record: StudyRecord, candidates: Sequence[Candidate], number: int
@@ -221,11 +223,21 @@ class PerformanceModelSampler(BaseSampler):
         return np.random.default_rng([self._seed, number, int.from_bytes(digest[:4])])
 
 
-def free_candidates(space: SearchSpace, record: StudyRecord) -> list[Candidate]:
-    """Yield the candidates without a trial, and those whose failure does not count any more."""
+def free_candidates(
+    space: SearchSpace, record: StudyRecord, number: int | None = None
+) -> list[Candidate]:
+    """Yield the candidates without a trial, and those whose failure does not count any more.
+
+    Args:
+        space: All candidates.
+        record: The study; its seed decides which ones are drawn where there are too many.
+        number: Of the trial that is to try one; None means the one after the last.
+    """
+    if number is None:
+        number = record.trials[-1].number + 1 if record.trials else 0
     again = repeatable(record)
     taken = {t.candidate for t in record.trials if t.state != "failed" or t.candidate not in again}
-    points = space.points(len(record.trials))
+    points = space.points(record.seed, number)
     return [candidate for candidate in points if candidate not in taken]
 
 

@@ -55,20 +55,21 @@ class SearchSpace:
         """Number of candidates with all their settings; None if there is no end of them."""
         return None if any(h.listed is None for h in self.hyperparameters) else self._count()
 
-    def points(self, seed: int) -> list[Candidate]:
+    def points(self, seed: int, number: int) -> list[Candidate]:
         """Yield the candidates that may be tried next: all of them, or of too many some of each.
 
         A cell's own values always come first.
 
         Args:
-            seed: Decides which ones are drawn.
+            seed: Of the study; it decides with `number` which ones are drawn.
+            number: Of the trial that is to try one.
         """
         if not self.hyperparameters:
             return list(self.candidates)
         num = self.num_points
         if num is not None and num <= MOST_COMBINATIONS:
             return [point for cell in self.candidates for point in self._settings(cell)]
-        generator = np.random.default_rng([seed, len(self.candidates)])
+        generator = np.random.default_rng([seed, number, len(self.candidates)])
         shares = generator.random((NUM_DRAWN, len(self.hyperparameters)))
         drawn = [
             [h.draw(share) for h, share in zip(self.hyperparameters, row, strict=True)]

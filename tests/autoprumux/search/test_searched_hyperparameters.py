@@ -112,7 +112,7 @@ def test_samplers_of_all_values_end_when_all_are_tried(
     outcome = search(study, database, listener)
 
     assert space.num_points == 2 * (2 + 6)  # temperature does not concern dense models
-    assert set(candidates(outcome.study)) == set(space.points(0))
+    assert set(candidates(outcome.study)) == set(space.points(0, 0))
     assert outcome.stop_reason == "all 16 candidates are tried"
 
 
@@ -243,6 +243,25 @@ def test_a_study_goes_on_with_the_same_lists_only(
 
     more = searched(config, {TEMPERATURE: [2.0, 4.0]}, max_trials=4)
     assert len(search(more, database, listener).study.trials) == 4
+
+
+@pytest.mark.parametrize("sampler", ["performance_model", "random"])
+def test_drawn_values_follow_the_seed_of_the_study_and_the_number_of_the_trial(
+    config: Config, database: Database, listener: Any, sampler: str
+) -> None:
+    settings = {"sampler": sampler, "max_trials": 3, "stop_chance": 0.0}
+    found = []
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        study = searched(config, RANGES, name=name, seed=seed, **settings)
+        record = search(study, database, listener).study
+        space, values = SearchSpace.from_config(study.search), set()
+        for trial in record.trials:
+            assert trial.candidate in space.points(seed, trial.number)
+            values |= set(space.points(seed, trial.number)) - set(space.candidates)
+        found.append((candidates(record), values))
+
+    assert found[0] == found[1]
+    assert not found[0][1] & found[2][1]
 
 
 class Killed(BaseException):
