@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from autoprumux.errors import ConfigError
 from autoprumux.hyperparameters import RANGE_KEYS, TABLE, Hyperparameter, require_own
-from trainers.config import TrainerConfig, to_dict
+from trainers.config import TrainerConfig, added_defaults, to_dict
 
 DEFAULT_STORAGE = "sqlite:///autoprumux.db"
 """Database of a command that names none."""
@@ -156,9 +156,16 @@ def _recipe(study: Mapping[str, Any]) -> dict[str, Any]:
         recipe = {key: v for key, v in recipe.items() if not key.startswith("trainer.narrow.")}
     if not recipe.get(_STRETCH):  # as all studies before there was a choice
         recipe.pop(_STRETCH, None)
+    recipe = without_added(recipe)
     search = study.get("search", {})
     searched = dict(flatten(search.get("hyperparameters", {}), f"{TABLE}."))
     return {**recipe, **{f"search.{key}": search.get(key) for key in _SEARCH_RECIPE}, **searched}
+
+
+def without_added(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Yield a flat recipe as it was stored before options were added that are at their default."""
+    unused = {f"trainer.{key}": value for key, value in added_defaults()}
+    return {k: v for k, v in recipe.items() if k not in unused or unused[k] != v}
 
 
 _NO_RECIPE = ("trainer.checkpoint_interval_s", "trainer.num_parts")

@@ -165,10 +165,10 @@ def with_values(
         _, phase, name = key.split(".")
         try:
             part = replace(getattr(trainer, phase), **{name: value})
+            trainer = replace(trainer, **{phase: part})
         except TrainerConfigError as error:
             rule = str(error).partition("` ")[2]
             raise ConfigError(f"`{prefix}{key}` {rule}") from error
-        trainer = replace(trainer, **{phase: part})
     return trainer
 
 

@@ -1,7 +1,8 @@
 """Recipe of one training; plain dataclasses that a study file can spell out. No torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from trainers.errors import ConfigError
 from trainers.phase_config import (
@@ -12,7 +13,7 @@ from trainers.phase_config import (
     PrimeConfig,
     PruneConfig,
 )
-from trainers.values import require, require_word
+from trainers.values import ADDED, require, require_word
 
 BUILTIN = "builtin"
 """Word for the data and the model that ship with the package."""
@@ -277,6 +278,27 @@ def to_dict(config: Any) -> dict[str, Any]:
     if not is_dataclass(config):
         raise ConfigError(f"A configuration dataclass is needed, got {type(config).__name__}.")
     return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def decisive(config: Any) -> dict[str, Any]:
+    """Yield what decides a phase: `to_dict` of its part without added fields at their defaults."""
+    unused = dict(added_defaults(type(config)))
+    return {key: value for key, value in to_dict(config).items() if unused.get(key, _NO) != value}
+
+
+def added_defaults(kind: type = TrainerConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of the added fields of a configuration class, with their defaults."""
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        if item.metadata.get(ADDED):
+            yield prefix + item.name, _plain(item.default)
+        elif is_dataclass(hint := hints[item.name]):
+            assert isinstance(hint, type)
+            yield from added_defaults(hint, f"{prefix}{item.name}.")
+
+
+_NO = object()
+"""No value of a field."""
 
 
 def _plain(value: Any) -> Any:

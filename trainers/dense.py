@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from trainers.config import ModelConfig, to_dict
+from trainers.config import ModelConfig, decisive
 from trainers.context import TrainingContext
 from trainers.data.encoding import special_ids
 from trainers.measure.worth import unit_scores
@@ -62,7 +62,7 @@ def finetuned_stage(context: TrainingContext, num_instances: int) -> Stage:
 
 def _key(config: ModelConfig, num_instances: int) -> dict[str, Any]:
     """Yield what decides the weights that a width starts from, but for the stages it needs."""
-    model = to_dict(config)
+    model = decisive(config)
     model.pop("widening")  # told by these stages
     return {"model": model, "source": source_fingerprint(config, num_instances)}
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import isclose
 from typing import Literal
 
-from trainers.values import require
+from trainers.values import added, require, require_word
 
 GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
 """Words of `prune.gates`: what CoFi can remove."""
@@ -26,7 +26,9 @@ class PhaseConfig:
     max_sequences: int = 320
     """Largest number of sequences in a batch; wide groups get fewer groups."""
     learning_rate: float = 3e-4
-    """Peak learning rate, linear decay to zero."""
+    """Peak learning rate."""
+    decay: Literal["linear", "none"] = added("linear")
+    """How the learning rate goes on from its peak: it falls to zero (`linear`) or stays."""
     warmup: float = 0.1
     """Share of the updates with rising learning rate, in [0, 1)."""
     weight_decay: float = 0.01
@@ -40,6 +42,7 @@ class PhaseConfig:
         require(self.batch_size >= 1, f"{name}.batch_size", self.batch_size, "at least 1")
         require(self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1")
         require(self.learning_rate > 0, f"{name}.learning_rate", self.learning_rate, "positive")
+        require_word(self.decay, f"{name}.decay", Literal["linear", "none"])
         require(0 <= self.warmup < 1, f"{name}.warmup", self.warmup, "in [0, 1)")
         require(self.weight_decay >= 0, f"{name}.weight_decay", self.weight_decay, "0 or more")
 
@@ -115,6 +118,8 @@ class FinetuneConfig(PhaseConfig):
     model before pruning (only for N > 1), the unpruned model of the same N after it."""
     state_distill_weight: float = 0.0
     """Weight of matching an N = 1 teacher's last hidden states, instance by instance (N > 1)."""
+    temperature: float = added(2.0)
+    """Softmax temperature of matching logits."""
     freeze_embeddings: bool = False
     """True keeps the token table fixed: less memory and time, for large vocabularies."""
 
@@ -132,6 +137,7 @@ class FinetuneConfig(PhaseConfig):
             self.state_distill_weight,
             "0 or more",
         )
+        require(self.temperature > 0, "finetune.temperature", self.temperature, "positive")
         require(
             0 <= self.distill_weight <= 1,
             "finetune.distill_weight",

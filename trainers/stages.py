@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from trainers.checksums import checksums, damaged
-from trainers.config import to_dict
+from trainers.config import decisive
 from trainers.context import TrainingContext
 from trainers.errors import CheckpointError, DiskError
 from trainers.locks import file_lock
@@ -89,7 +89,7 @@ class Stage:
             "data": self.context.splits.fingerprint,
             "max_length": self.context.config.data.max_length,
             "precision": self.context.config.precision,
-            "config": to_dict(self.config),
+            "config": decisive(self.config),
             "needs": [stage.digest for stage in self.needs],
             **({"keeps_gated": True} if self.keeps_gated else {}),
             **self.key,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from autoprumux.config import flatten, study_to_dict
+from autoprumux.config import flatten, study_to_dict, without_added
 from autoprumux.errors import NoBaselineError, StudyMismatchError
 from autoprumux.records import (
     HOPELESS,
@@ -21,6 +21,7 @@ from autoprumux.records import (
     TrialRecord,
 )
 from autoprumux.study_files import DEFAULT_PRESET, load_study
+from autoprumux.timing import require_one_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,11 @@ class Recording:
     """In order of candidate and seed."""
 
     @property
+    def processors(self) -> tuple[str, ...]:
+        """Processors that trials were measured on; which of several a trial was, is not kept."""
+        return self.environment.get("processor", ())
+
+    @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Recorded candidates, failed ones included, in order."""
         return tuple(sorted({trial.candidate for trial in self.trials}))
@@ -82,6 +88,8 @@ class Recording:
         own = [trial for trial in self.trials if trial.seed == seed]
         widths = sorted({trial.candidate.num_instances for trial in own})
         sparsities = sorted({trial.candidate.sparsity for trial in own})
+        known = self.processors if len(self.processors) == 1 else ()
+        environment = {"processor": processor for processor in known}
         return StudyRecord(
             name=f"{self.name} seed {seed}",
             task=self.task,
@@ -98,7 +106,8 @@ class Recording:
                     number=number,
                     candidate=trial.candidate,
                     state="failed" if trial.measurement is None else "complete",
-                    measurement=trial.measurement,
+                    measurement=trial.measurement
+                    and replace(trial.measurement, environment=environment),
                     failure=trial.failure,
                 )
                 for number, trial in enumerate(own)
@@ -119,6 +128,7 @@ def record_studies(studies: Sequence[StudyRecord], *, name: str, recorded: str) 
     Raises:
         NoBaselineError: If a study has no measured dense baseline.
         StudyMismatchError: If the studies differ in task, examples or recipe.
+        MixedDevicesError: If speeds were measured in several settings, within a study or not.
     """
     first = studies[0]
     trials: dict[tuple[Candidate, int], RecordedTrial] = {}
@@ -128,6 +138,7 @@ def record_studies(studies: Sequence[StudyRecord], *, name: str, recorded: str) 
             if trial.state != "running" and not _is_stopped(trial):
                 recorded_trial = _recorded(trial, study.seed)
                 trials.setdefault((trial.candidate, study.seed), recorded_trial)
+    _require_timed_alike(studies)
     return Recording(
         name=name or _default_name(first),
         task=first.task,
@@ -175,10 +186,29 @@ def _require_comparable(first: StudyRecord, study: StudyRecord) -> None:
         )
 
 
+def _require_timed_alike(studies: Sequence[StudyRecord]) -> None:
+    """Refuse speeds of several settings: a replay takes trials of all seeds together."""
+    timings = [study.timing for study in studies if study.timing is not None]
+    processors = (timing.processor for timing in timings)
+    own = timings[0]._replace(processor=next(filter(None, processors), ""))
+    others = {
+        f"trial {trial.number} of study `{study.name}`": trial.measurement.timing
+        for study in studies
+        for trial in study.trials
+        if trial.measurement is not None
+    }
+    require_one_setting(
+        f"The recording of study `{studies[0].name}`",
+        own,
+        others,
+        "Record studies of each setting apart; search anew one that has several.",
+    )
+
+
 def _recipe(study: StudyRecord) -> dict[str, Any]:
     recipe = dict(flatten({"trainer": study.config.get("trainer", {})}))
     recipe.pop("trainer.checkpoint_interval_s", None)  # changes what a crash costs, no result
-    return recipe
+    return without_added(recipe)
 
 
 def _recorded(trial: TrialRecord, seed: int) -> RecordedTrial:

@@ -129,6 +129,19 @@ def test_a_stretch_is_part_of_the_recipe_and_none_is_that_of_before():
     assert recipe_differences(stored, config) == []
 
 
+def test_a_recipe_from_before_an_option_was_added_is_that_of_its_default():
+    config = load_study("embedded")
+    warm = load_study("embedded", [parse_setting("trainer.finetune.temperature=4")])
+    stored = json.loads(json.dumps(study_to_dict(config)))
+    assert stored["trainer"]["finetune"].pop("temperature") == 2.0
+
+    assert config_hash(config) == "c79c13cb656744c8"  # of this preset before there was the option
+    assert recipe_differences(stored, config) == []
+    assert recipe_differences(stored, warm) == [
+        "`trainer.finetune.temperature`: stored 'nothing', now 4.0"
+    ]
+
+
 def test_a_search_built_in_python_is_checked_too():
     with pytest.raises(
         ConfigError, match=r"`search.budget` must be in \[0, 100\) points, got 250"

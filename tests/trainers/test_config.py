@@ -1,5 +1,6 @@
+import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from trainers.config import (
     TaskConfig,
     ThroughputConfig,
     TrainerConfig,
+    added_defaults,
     check_candidate,
+    decisive,
     to_dict,
 )
 from trainers.errors import ConfigError
@@ -49,6 +52,8 @@ from trainers.phase_config import (
         (FinetuneConfig, "num_evaluations", 0, "at least 1"),
         (FinetuneConfig, "distill_weight", 1.1, r"in \[0, 1\]"),
         (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
+        (FinetuneConfig, "temperature", 0.0, "positive"),
+        (FinetuneConfig, "decay", "cosine", "one of linear, none"),
         (FinetunePrunedConfig, "stretch", -0.1, r"in \[0, 1\]"),
         (FinetunePrunedConfig, "stretch", 1.5, r"in \[0, 1\]"),
         (PruneConfig, "gate_learning_rate", 0.0, "positive"),
@@ -183,6 +188,24 @@ def test_the_whole_configuration_becomes_plain_values_for_json():
     assert values["task"]["labels"] == ["sad", "glad"]
     assert values["prune"]["tolerance"] == config.prune.tolerance
     assert values.keys() == {item.name for item in fields(TrainerConfig)}
+
+
+def test_options_added_since_change_no_key_of_a_cache_at_their_defaults():
+    """The hash is that of the recipe before there were any; if it changes, caches are lost."""
+    parts = vars(TrainerConfig()).items()
+
+    values = {name: decisive(part) if is_dataclass(part) else part for name, part in parts}
+
+    text = json.dumps(values, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6916a5b23ec763ad"
+
+
+def test_an_added_option_decides_as_soon_as_it_has_another_value():
+    config = FinetuneConfig(temperature=4.0)
+
+    assert decisive(config) == decisive(FinetuneConfig()) | {"temperature": 4.0}
+    assert dict(added_defaults())["finetune.temperature"] == 2.0
+    assert to_dict(replace(config, temperature=2.0))["temperature"] == 2.0
 
 
 def test_only_configurations_become_plain_values():

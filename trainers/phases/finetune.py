@@ -25,9 +25,6 @@ from trainers.phases.losses import logit_distillation, masked_mse, task_loss
 from trainers.phases.precision import Precision
 from trainers.phases.update import Losses, MicroBatches, share
 
-TEMPERATURE = 2.0
-"""Softmax temperature of the prediction distillation, as in CoFi."""
-
 
 def teacher_view(teacher: MuxedBert, batch: Batch) -> Batch:
     """Yield the batch as the teacher reads it: the same groups, or groups of one for N = 1."""
@@ -142,6 +139,6 @@ class FinetuneProgram:
         return loss + weight * matched
 
     def _mixed(self, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
-        share = self.config.distill_weight
-        distilled = logit_distillation(logits, target.reshape(logits.shape), TEMPERATURE)
+        share, temperature = self.config.distill_weight, self.config.temperature
+        distilled = logit_distillation(logits, target.reshape(logits.shape), temperature)
         return (1 - share) * task_loss(logits, labels) + share * distilled

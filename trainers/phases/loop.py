@@ -74,10 +74,12 @@ class _Progress:
 
 
 def learning_rate(config: PhaseConfig, step: int) -> float:
-    """Yield the rate of update `step`: linear rise over the warm-up, then linear fall to zero."""
+    """Yield the rate of update `step`: linear rise over the warm-up, then as `config.decay`."""
     num_warmup = int(config.num_updates * config.warmup)
     if step < num_warmup:
         return config.learning_rate * (step + 1) / num_warmup
+    if config.decay == "none":
+        return config.learning_rate
     return config.learning_rate * (config.num_updates - step) / (config.num_updates - num_warmup)
 
 

@@ -1,3 +1,4 @@
+import json
 import shlex
 from dataclasses import replace
 
@@ -94,6 +95,25 @@ def test_studies_of_another_recipe_are_refused(make_recorded_study):
         StudyMismatchError, match=r"`trainer.precision` \('float32' and 'bfloat16'\)"
     ):
         record(make_recorded_study(), other)
+
+
+@pytest.mark.parametrize("temperature", [2.0, 4.0])
+def test_studies_from_before_an_option_was_added_go_with_those_at_its_default(
+    make_recorded_study, temperature
+):
+    before, study = make_recorded_study(), make_recorded_study(seed=1)
+    old, new = (json.loads(json.dumps(s.config["trainer"])) for s in (before, study))
+    del old["finetune"]["temperature"]
+    new["finetune"]["temperature"] = temperature
+    both = [
+        replace(s, config={**s.config, "trainer": t}) for s, t in ((before, old), (study, new))
+    ]
+
+    if temperature == 2.0:
+        assert record(*both).seeds == (0, 1)
+    else:
+        with pytest.raises(StudyMismatchError, match=r"`trainer.finetune.temperature` \(None and"):
+            record(*both)
 
 
 def test_one_seed_of_a_recording_is_a_study(make_recorded_study):

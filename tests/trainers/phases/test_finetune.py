@@ -65,9 +65,11 @@ def test_a_teacher_of_the_same_width_reads_the_batch_itself(make_model, make_gro
     assert teacher_view(make_model(1), batch).input_ids.shape == (6, 1, 9)
 
 
-def test_the_loss_mixes_labels_logits_and_states(make_program, make_model):
+@pytest.mark.parametrize("temperature", [2.0, 5.0])
+def test_the_loss_mixes_labels_logits_and_states(make_program, make_model, temperature):
     teacher = make_model(1, seed=1, dtype=torch.float32)
-    program = make_program(2, teacher=teacher, distill_weight=0.3, state_distill_weight=2.0)
+    weights = {"distill_weight": 0.3, "state_distill_weight": 2.0, "temperature": temperature}
+    program = make_program(2, teacher=teacher, **weights)
     batch_groups = program.sampler.groups(0)
 
     loss = float(program.update(0)["loss"])
@@ -84,7 +86,7 @@ def test_the_loss_mixes_labels_logits_and_states(make_program, make_model):
         state_error = masked_mse(student, target_states, batch.as_single().attention_mask[:, 0])
         expected = (
             0.7 * task_loss(logits, labels)
-            + 0.3 * logit_distillation(logits, target, 2.0)
+            + 0.3 * logit_distillation(logits, target, temperature)
             + 2.0 * state_error
         )
     assert loss == pytest.approx(float(expected), rel=1e-4)

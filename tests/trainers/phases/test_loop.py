@@ -485,6 +485,14 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
+def test_the_learning_rate_stays_at_its_peak_without_a_decay():
+    config = FinetuneConfig(num_updates=6, warmup=0.5, learning_rate=0.3, decay="none")
+
+    rates = [learning_rate(config, step) for step in range(6)]
+
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3, 0.3])
+
+
 @settings(max_examples=50, deadline=None)
 @given(num_updates=st.integers(1, 200), warmup=st.floats(0, 0.99))
 def test_the_learning_rate_is_positive_and_never_above_the_peak(num_updates, warmup):
