@@ -41,20 +41,6 @@ class Claims(Protocol):
         """Claim a candidate for a trial; `False` if another trial has it."""
 
 
-class NoClaims:
-    """For a study of one process: every proposal is granted."""
-
-    def open(self, number: int) -> None:
-        """See `Claims.open`."""
-
-    def taken_up(self, trial: FrozenTrial) -> Proposal | None:
-        """See `Claims.taken_up`."""
-
-    def take(self, number: int, proposal: Proposal) -> bool:
-        """See `Claims.take`."""
-        return True
-
-
 class StoredClaims:
     """Claims in the study's database, atomic across processes and machines."""
 

@@ -1,6 +1,5 @@
 """Our sampler for Optuna: the candidate with the best score, see `acquisition`, comes next."""
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import TrialPruned
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -27,12 +27,13 @@ from autoprumux.search.acquisition import (
     rank_by_score,
     with_runners_up,
 )
-from autoprumux.search.claims import Claims, NoClaims
+from autoprumux.search.claims import Claims
 from autoprumux.search.cost import CostModel
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.related import FindOthers, no_others
 from autoprumux.search.rivals import Rival, rank_by_rival
 from autoprumux.search.space import SearchSpace
+from autoprumux.search.threads import ThreadClaims
 from autoprumux.storage.trials import NUM_INSTANCES, SPARSITY, read_study
 from autoprumux.surrogates.performance import PerformanceModel, telling_failures
 from autoprumux.surrogates.related import Others
@@ -63,9 +64,11 @@ class PerformanceModelSampler(BaseSampler):
     the seed, the trial's number and what is measured, so a resumed search goes on as if it had
     never stopped; with `find_others`, on what other studies have measured, too.
 
-    Without `history` and `claims` it is a plain sampler that knows no more than Optuna's trials.
-    After the last candidate it then stops `Study.optimize`; asked all the same, it starts over
-    with the first. Parameters that are not of the space are drawn at random.
+    Without `history` and `claims` it is a plain sampler that knows no more than Optuna's trials,
+    and which candidates the other threads of `Study.optimize` are about to try. After the last
+    candidate it stops `Study.optimize`, and prunes a trial that another thread has begun by then.
+    Asked by hand all the same, it starts over with the first. Parameters that are not of the
+    space are drawn at random.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class PerformanceModelSampler(BaseSampler):
             order: All but `performance_model` ignore it; they are for comparison, and for those
                 who prefer them.
             history: Reads the study as our tables tell it.
-            claims: Keeps other processes from the same candidate.
+            claims: Keeps other processes from the same candidate; None is for the threads of one.
             cached_widths: Widths whose start need not be trained again, see `Evaluator`.
         """
         self._space = space
@@ -96,8 +99,8 @@ class PerformanceModelSampler(BaseSampler):
         self._seed = seed
         self._order = order
         self._history = history
-        self._claims: Claims = claims or NoClaims()
-        self._is_plain = claims is None
+        self._claims = claims
+        self._threads = ThreadClaims()
         self._cached_widths = cached_widths
         self.find_others: FindOthers = no_others
         """Yields what studies of other tasks tell of this one."""
@@ -120,7 +123,8 @@ class PerformanceModelSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """See `BaseSampler`."""
-        self._claims.open(trial.number)
+        if self._claims is not None:
+            self._claims.open(trial.number)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -141,7 +145,10 @@ class PerformanceModelSampler(BaseSampler):
                 name: self.sample_independent(study, trial, name, distribution)
                 for name, distribution in search_space.items()
             }
-        proposal = self._claims.taken_up(trial) or self._propose(study, trial)
+        if self._claims is None:
+            candidate = self._next_of_threads(study, trial.number)
+            return {} if candidate is None else self._space.encode(candidate)
+        proposal = self._claims.taken_up(trial) or self._propose(self._claims, study, trial)
         return self._space.encode(proposal.candidate)
 
     def sample_independent(
@@ -151,7 +158,14 @@ class PerformanceModelSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """See `BaseSampler`."""
+        """See `BaseSampler`.
+
+        Raises:
+            TrialPruned: If no candidate was left for the trial.
+        """
+        is_of_cell = param_name in (NUM_INSTANCES, SPARSITY)
+        if is_of_cell and self._threads.has_none(study.study_name, trial.number):
+            raise TrialPruned("Every candidate has had its trial.")
         return _draw(self._generator(trial.number, param_name), param_distribution)
 
     def after_trial(
@@ -162,33 +176,51 @@ class PerformanceModelSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """See `BaseSampler`; a plain sampler stops `Study.optimize` after the last candidate."""
-        if self._is_plain and not free_candidates(self._space, self._read(study)):
-            with contextlib.suppress(RuntimeError):  # `stop` is refused outside of `optimize`
-                study.stop()
+        if self._claims is not None:
+            return
+        with self._threads.turn:
+            self._threads.end(study.study_name, trial.number)
+            if not free_candidates(self._space, self._read(study)):
+                _stop(study)
 
-    def _propose(self, study: Study, trial: FrozenTrial) -> Proposal:
+    def _next_of_threads(self, study: Study, number: int) -> Candidate | None:
+        """Yield the candidate of a plain sampler's trial, None for one too many of `optimize`."""
+        with self._threads.turn:
+            record = self._read(study)
+            ranked = self._rank(record, free_candidates(self._space, record, number), number)
+            if not ranked and _stop(study):
+                self._threads.give_none(study.study_name, number)
+                return None
+            if not ranked:
+                _logger.warning("Every candidate has had its trial; starting over with the first.")
+            chosen = ranked[0].candidate if ranked else self._space.candidates[0]
+            self._threads.take(study.study_name, number, chosen)
+            return chosen
+
+    def _propose(self, claims: Claims, study: Study, trial: FrozenTrial) -> Proposal:
         number, ranked = self._prepared or (None, [])
         self._prepared = None
         if number != trial.number:
-            ranked = self._ranked(study, trial.number)
+            record = self._read(study)
+            candidates = free_candidates(self._space, record, trial.number)
+            ranked = self._rank(record, candidates, trial.number)
         for place, first in enumerate(ranked, start=1):
             proposal = with_runners_up(first, ranked[place : place + NUM_RUNNERS_UP])
-            if self._claims.take(trial.number, proposal):
+            if claims.take(trial.number, proposal):
                 return proposal
         raise NoCandidateLeftError
 
-    def _ranked(self, study: Study, number: int) -> list[Proposal]:
-        record = self._read(study)
-        candidates = free_candidates(self._space, record, number)
-        if not candidates and self._is_plain:
-            _logger.warning("Every candidate has had its trial; starting over with the first.")
-            candidates = self._space.points(record.seed, number)
-        return self._rank(record, candidates, number)
-
     def _read(self, study: Study) -> StudyRecord:
+        """Yield the study; without our tables with what other threads are about to try, too."""
         if self._history:
             return self._history()
-        return replace(read_study(study, self._space.candidate_of), seed=self._seed)
+        record = read_study(study, self._space.candidate_of)
+        # Of a trial that has stored a part of its parameters, the study tells another candidate.
+        known = {(trial.number, trial.candidate) for trial in record.trials}
+        running = self._threads.running(record.name)
+        claimed = [t for t in running if (t.number, t.candidate) not in known]
+        trials = sorted((*record.trials, *claimed), key=lambda trial: trial.number)
+        return replace(record, seed=self._seed, trials=tuple(trials))
 
     def _rank(
         self, record: StudyRecord, candidates: Sequence[Candidate], number: int
@@ -299,6 +331,15 @@ def _fitted(known: _Known) -> Predictor:
         return cells
     size = ASSUMED_VALIDATION_SIZE if is_bare else baseline.num_examples
     return SettingModel.from_study(record, cells, space.hyperparameters, size)
+
+
+def _stop(study: Study) -> bool:
+    """Let `Study.optimize` begin no further trial; False outside of it, where that is refused."""
+    try:
+        study.stop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _draw(generator: np.random.Generator, distribution: BaseDistribution) -> Any:

@@ -1,15 +1,18 @@
+import pickle
+import threading
+import time
 from collections.abc import Sequence
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprumux.config import SearchConfig
 from autoprumux.evaluators.synthetic import SyntheticTask
 from autoprumux.records import Candidate
 from autoprumux.search.acquisition import Proposal
-from autoprumux.search.claims import NoClaims
 from autoprumux.search.sampler import NoCandidateLeftError, Order, PerformanceModelSampler
-from autoprumux.search.space import SearchSpace
+from autoprumux.search.space import SearchSpace, suggest
 from autoprumux.storage.trials import candidate_of
 
 ORDERS: tuple[Order, ...] = ("performance_model", "random", "grid")
@@ -17,11 +20,15 @@ TASK = SyntheticTask()
 SPACE = SearchSpace.from_config(SearchConfig(widths=(1, 2, 5), sparsities=(0.0, 0.6, 0.9)))
 
 
-class RefusingClaims(NoClaims):
+class RefusingClaims:
     """Another process has these candidates."""
 
     def __init__(self, taken: Sequence[Candidate]) -> None:
         self.taken = set(taken)
+
+    def open(self, number: int) -> None: ...
+
+    def taken_up(self, trial: FrozenTrial) -> Proposal | None: ...
 
     def take(self, number: int, proposal: Proposal) -> bool:
         return proposal.candidate not in self.taken
@@ -132,6 +139,81 @@ def test_sampler_with_claims_says_when_others_took_the_last_candidates() -> None
 
     with pytest.raises(NoCandidateLeftError):
         SPACE.suggest(trial)
+
+
+def slow_objective(trial: optuna.Trial) -> tuple[float, float]:
+    """Store the parameters one by one, so that other threads look in between."""
+    distributions = SPACE.distributions()
+    values = {}
+    for name in sorted(distributions):
+        values[name] = suggest(trial, name, distributions[name])
+        time.sleep(0.02)
+    return TASK.accuracy(SPACE.candidate(values)), TASK.speedup(SPACE.candidate(values))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("num_jobs", [2, 4])
+def test_threads_try_every_candidate_once(order: Order, num_jobs: int) -> None:
+    study = make_study(PerformanceModelSampler(SPACE, [0.02], order=order))
+
+    study.optimize(slow_objective, n_trials=100, n_jobs=num_jobs)
+
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert sorted(filter(None, map(candidate_of, complete))) == list(SPACE.candidates)
+    assert len(complete) == len(SPACE.candidates)
+    assert len(study.trials) < len(SPACE.candidates) + num_jobs  # those too many are pruned
+
+
+def test_thread_without_a_candidate_left_is_pruned_and_trains_nothing() -> None:
+    space = SearchSpace.from_config(SearchConfig(widths=(1, 2), sparsities=(0.0,)))
+    study = make_study(PerformanceModelSampler(space, [0.02]))
+    barrier, tried = threading.Barrier(4), []
+
+    def together(trial: optuna.Trial) -> tuple[float, float]:
+        barrier.wait(timeout=60)
+        tried.append(space.suggest(trial))
+        return TASK.accuracy(tried[-1]), TASK.speedup(tried[-1])
+
+    study.optimize(together, n_trials=4, n_jobs=4)
+
+    assert sorted(tried) == list(space.candidates)
+    states = sorted(trial.state.name for trial in study.trials)
+    assert states == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+
+
+def test_candidate_of_a_trial_that_stored_half_of_it_is_given_to_another() -> None:
+    study = make_study(PerformanceModelSampler(SPACE, [0.02], order="grid"))
+    study.optimize(objective, n_trials=1)
+
+    def failing(trial: optuna.Trial) -> tuple[float, float]:
+        trial.suggest_int("num_instances", 1, 5)
+        raise ValueError
+
+    study.optimize(failing, n_trials=1, catch=(ValueError,))
+    study.optimize(objective, n_trials=100)
+
+    assert set(candidates(study)) == {None, *SPACE.candidates}
+    assert len(study.trials) == 1 + len(SPACE.candidates)
+
+
+def test_one_sampler_serves_two_studies() -> None:
+    sampler = PerformanceModelSampler(SPACE, [0.02], order="grid")
+    first, second = make_study(sampler), make_study(sampler)
+
+    asked = [SPACE.suggest(study.ask()) for study in (first, second, first)]
+
+    assert asked == [SPACE.candidates[0], SPACE.candidates[0], SPACE.candidates[1]]
+
+
+def test_pickled_sampler_goes_on() -> None:
+    study = make_study(PerformanceModelSampler(SPACE, [0.02], order="random", seed=3))
+    study.optimize(objective, n_trials=3)
+    study.ask()
+
+    study.sampler = pickle.loads(pickle.dumps(study.sampler))
+    study.optimize(objective, n_trials=100)
+
+    assert set(candidates(study)) == {None, *SPACE.candidates}
 
 
 def test_model_finds_the_optimum_in_fewer_trials_than_random_on_average() -> None:
