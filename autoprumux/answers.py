@@ -12,7 +12,7 @@ from itertools import islice
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.hardware import require_baseline, require_one_device
 from autoprumux.paired import accuracy_std, paired_stds
-from autoprumux.ranking import NUM_PREDICTED, TIE, LikelyBest, Place, rank_likely
+from autoprumux.ranking import NUM_PREDICTED, TIE, LikelyBest, Place, rank_for_budgets
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.forecasts import normal_cdf
 from autoprumux.surrogates.performance import (
@@ -156,7 +156,7 @@ def answer_budgets(
     Raises:
         NoBaselineError: If the study has no measured dense baseline.
         UsageError: If `confidence` is outside (0.5, 1).
-        MixedDevicesError: If trials were measured on another device than it was.
+        MixedDevicesError: If trials were measured in another setting than it was.
         StorageError: If its stored configuration names no widths or sparsities.
     """
     if confidence is not None and not 0.5 < confidence < 1.0:
@@ -165,21 +165,16 @@ def answer_budgets(
             "have measured losses decide."
         )
     baseline = require_baseline(study)
-    require_one_device(study, baseline)
+    require_one_device(study)
     predictor, predictions = _predict(study)
     ranking = _ranking(predictions, study.by_cell, baseline)
-    losses = {m.candidate: m.loss for m in ranking if m.candidate in study.by_cell}
-
-    def chance_within(cell: Candidate, budget: float) -> float:
-        loss = losses.get(cell)
-        return predictor.chance_within(cell, budget) if loss is None else loss <= budget + TIE
-
-    named = [
-        rank_likely(ranking, budget, chance_within)
-        if confidence is None
-        else [LikelyBest(m.candidate, None) for m in ranking if m.loss <= budget + TIE]
-        for budget in budgets
-    ]
+    if confidence is None:
+        named = rank_for_budgets(ranking, budgets, study.by_cell, predictor.chances_within)
+    else:
+        named = [
+            [LikelyBest(m.candidate, None) for m in ranking if m.loss <= budget + TIE]
+            for budget in budgets
+        ]
     shown = None if confidence is not None else _shown(study, named)
     models = [
         replace(model, is_speed_measured=False) if model.candidate in predicted_speeds else model

@@ -7,7 +7,7 @@ AutoPrumuxError                 exit code 1
 │   ├── NewerSchemaError        written by a newer version of this program
 │   └── StudyMismatchError      the stored study has another recipe
 ├── UnknownStudyError           the database holds no such study or task
-├── MixedDevicesError           the study was measured on several devices
+├── MixedDevicesError           it was measured on several devices or in several settings
 ├── NoBaselineError             the study has no measured dense baseline yet
 ├── TooFewTrialsError           the study has too few measured trials for the question
 ├── NoModelError                the study has no measured model of the kind asked for, or lost it
@@ -52,7 +52,7 @@ class UnknownStudyError(AutoPrumuxError):
 
 
 class MixedDevicesError(AutoPrumuxError):
-    """The study was measured on several devices, so its speed-ups cannot be compared."""
+    """Speeds of several devices or settings are mixed, so speed-ups cannot be compared."""
 
 
 class NoBaselineError(AutoPrumuxError):

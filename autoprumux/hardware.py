@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoprumux.errors import MixedDevicesError, NoBaselineError, UsageError
+from autoprumux.errors import NoBaselineError, UsageError
 from autoprumux.records import (
     Calibration,
     Candidate,
@@ -17,6 +17,7 @@ from autoprumux.records import (
 from autoprumux.surrogates.base import Prediction
 from autoprumux.surrogates.speedups import SpeedupModel
 from autoprumux.surrogates.structure_latency import StructureLatency, dense_shape
+from autoprumux.timing import require_one_setting
 
 _QUARTILE = 0.6744897501960817
 """Quartiles of a normal distribution in standard deviations."""
@@ -123,7 +124,7 @@ def study_on(
     for candidate, prediction in predictions.items():
         speeds[candidate] = _as_throughput(prediction, baseline, profile)
     trials = tuple(
-        replace(t, measurement=replace(t.measurement, throughput=speeds[t.candidate]))
+        replace(t, measurement=_timed_there(t.measurement, speeds[t.candidate], profile))
         if t.measurement is not None
         else t
         for t in study.trials
@@ -150,25 +151,25 @@ def require_baseline(study: StudyRecord) -> Measurement:
     return study.baseline
 
 
-def require_one_device(study: StudyRecord, baseline: Measurement) -> None:
-    """Refuse a study whose trials were measured on another device than its baseline.
+def require_one_device(study: StudyRecord, remedy: str = "") -> None:
+    """Refuse a study whose trials were measured in another setting than its dense baseline.
+
+    Args:
+        study: With its trials, the dense baseline among them.
+        remedy: What to do, one sentence; empty tells how to have one setting.
 
     Raises:
         MixedDevicesError: If there are such trials.
     """
-    own = baseline.throughput.device
-    others = {
-        trial.number: trial.measurement.throughput.device
-        for trial in study.trials
-        if trial.measurement is not None and trial.measurement.throughput.device != own
-    }
-    if others:
-        named = ", ".join(f"trial {number} on `{device}`" for number, device in others.items())
-        raise MixedDevicesError(
-            f"Study `{study.name}` was measured on several devices, whose speed-ups cannot be "
-            f"compared: its baseline on `{own}`, {named}. Search on one device, in another "
-            "database (`--storage`) or under another name (`--study`)."
+    own, others = study.timing, study.other_timings
+    if own is not None and others:
+        named = {f"trial {number}": other for number, other in others.items()}
+        bench = f"`autoprumux bench {study.name}`"
+        usual = (
+            f"Time all its models on one machine ({bench}) and ask with `--device-profile`, or "
+            "search again under another name (`--study`)."
         )
+        require_one_setting(f"Study `{study.name}`", own, named, remedy or usual)
 
 
 def shape_of(candidate: Candidate, measurement: Measurement) -> EncoderShape:
@@ -212,6 +213,14 @@ def _is_of(calibration: Calibration, study: StudyRecord) -> bool:
             for name in ("multiplexer", "demultiplexer")
         )
     )
+
+
+def _timed_there(
+    measurement: Measurement, throughput: Throughput, profile: DeviceProfile
+) -> Measurement:
+    """Yield a measurement with the speed and the processor of a profile."""
+    environment = {**measurement.environment, "processor": profile.processor}
+    return replace(measurement, throughput=throughput, environment=environment)
 
 
 def _by_structure(

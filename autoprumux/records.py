@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal, get_args
+
+from autoprumux.timing import TimingSetting
 
 TrialState = Literal["complete", "failed", "running"]
 """`running` also covers a trial whose process was killed, until the next run takes it up."""
@@ -228,6 +231,10 @@ class Calibration:
     """The dense baseline first."""
 
 
+_setting_of = attrgetter("device", "num_threads", "dtype", "batch_size", "length")
+"""Of a throughput."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What one trial yielded."""
@@ -257,6 +264,13 @@ class Measurement:
     def speedup(self) -> float:
         """Median throughput over the dense baseline's."""
         return self.throughput.speedup
+
+    @property
+    def timing(self) -> TimingSetting:
+        """Setting that its speed was measured in; the processor counts if it is the device."""
+        device, *others = _setting_of(self.throughput)
+        processor = self.environment.get("processor", "") if device == "cpu" else ""
+        return TimingSetting(device, processor, *others)
 
 
 HOPELESS = "hopeless"
@@ -392,3 +406,28 @@ class StudyRecord:
     def baseline(self) -> Measurement | None:
         """The dense baseline's measurement, if it is there."""
         return self.measured.get(Candidate(1, 0.0))
+
+    @cached_property
+    def timing(self) -> TimingSetting | None:
+        """Setting of its speeds, that of its dense baseline; None without one.
+
+        A processor that the baseline does not name is that of the first trial that does.
+        """
+        if self.baseline is None:
+            return None
+        own = self.baseline.timing
+        if own.processor or own.device != "cpu":
+            return own
+        processors = (m.timing.processor for m in self.measured.values())
+        return own._replace(processor=next(filter(None, processors), ""))
+
+    @cached_property
+    def other_timings(self) -> dict[int, TimingSetting]:
+        """Settings, by trial number, of what was measured in another than that of the study."""
+        own = self.timing
+        processors = {m.environment.get("processor") for m in self.measured.values()}
+        speeds = {_setting_of(m.throughput) for m in self.measured.values()}
+        if own is None or len(processors) == len(speeds) == 1:  # quick, for thousands of trials
+            return {}
+        found = {t.number: t.measurement.timing for t in self.trials if t.measurement is not None}
+        return {number: other for number, other in found.items() if own.difference(other)}

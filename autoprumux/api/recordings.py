@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the functions, so that importing this module costs nothing.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from autoprumux.api.stored import load_all_stored, load_stored
 from autoprumux.config import DEFAULT_STORAGE, SearchConfig, parse_budgets
-from autoprumux.errors import NoBaselineError, TooFewTrialsError, UnknownStudyError, UsageError
+from autoprumux.errors import (
+    MixedDevicesError,
+    NoBaselineError,
+    TooFewTrialsError,
+    UnknownStudyError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from autoprumux.evaluators.recording import Recording
-    from autoprumux.records import StudyRecord
+    from autoprumux.records import Measurement, StudyRecord
     from autoprumux.surrogates.related import Others
     from autoprumux.validation.study import Validation
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +34,7 @@ class ValidationOutcome:
 
     validations: "tuple[Validation, ...]"
     left_out: tuple[str, ...]
-    """Per study that is too small: the sentence that says so."""
+    """Per study that cannot be validated: the sentence that says why."""
 
 
 def export_recorded(
@@ -74,6 +83,7 @@ def validate_studies(
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
+    from autoprumux.search.related import others_of
     from autoprumux.validation.study import validate_study
 
     studies = _recorded_studies(recorded) if recorded else load_all_stored(storage)
@@ -84,8 +94,9 @@ def validate_studies(
     validations, refusals = [], []
     for record in asked:
         try:
-            validations.append(validate_study(record, studies))
-        except (NoBaselineError, TooFewTrialsError) as error:
+            prior = others_of(record, [s for s in studies if s.task != record.task])
+            validations.append(validate_study(record, studies, prior))
+        except (MixedDevicesError, NoBaselineError, TooFewTrialsError) as error:
             refusals.append(error)
     if not validations:
         raise refusals[0]
@@ -129,6 +140,7 @@ def replay_recorded(
     if max_trials is not None:
         search = replace(search, max_trials=max_trials)
     recording = load_recording(recorded).of_best_settings()
+    _note_processors(recording)
     RecordedEvaluator(recording).check()
     space = SearchSpace(recording.candidates)
     others = _others(prior, recording) if prior else None
@@ -164,13 +176,42 @@ def _others(names: Sequence[str], recording: "Recording") -> "Others":
     without = [study.name for study in studies if study.baseline is None]
     if without:
         raise NoBaselineError(f"The prior `{without[0]}` has no measured dense baseline.")
-    baseline = next(t.measurement for t in recording.trials if t.candidate.is_baseline)
-    assert baseline is not None  # `RecordedEvaluator.check` has looked
+    measured = (recording.as_study(seed).baseline for seed in recording.seeds)
+    baseline = next(found for found in measured if found is not None)  # it is there: `check`
+    for study in studies:
+        _note_other_setting(study, baseline)
     return Others([as_other(study, baseline) for study in studies])
+
+
+def _note_other_setting(prior: "StudyRecord", baseline: "Measurement") -> None:
+    """Tell of a prior whose speeds cannot be compared with those of `baseline`."""
+    assert prior.timing is not None
+    field = baseline.timing.difference(prior.timing)
+    if field is not None:
+        _logger.warning(
+            "of the prior `%s` the losses count and the speed-ups do not: it was measured with "
+            "%s, what is replayed with %s",
+            prior.name,
+            prior.timing.told(field),
+            baseline.timing.told(field),
+        )
+
+
+def _note_processors(recording: "Recording") -> None:
+    """Tell of a recording whose speed-ups are each relative to its own machine."""
+    if len(recording.processors) > 1:
+        _logger.warning(
+            "the recording `%s` was measured on several processors (%s); each speed-up is over "
+            "the dense baseline timed beside it",
+            recording.name,
+            ", ".join(recording.processors),
+        )
 
 
 def _recorded_studies(names: Sequence[str]) -> "list[StudyRecord]":
     from autoprumux.evaluators.recording_files import load_recording
 
     recordings = [load_recording(name) for name in names]
+    for recording in recordings:
+        _note_processors(recording)
     return [recording.as_study(seed) for recording in recordings for seed in recording.seeds]

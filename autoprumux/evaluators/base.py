@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 from autoprumux.records import Candidate, Measurement
+from autoprumux.timing import TimingSetting
 
 Report = Callable[[str, float, int], None]
 """`report(name, value, step)`. Names are `PHASE/VALUE`: `finetune/loss`, `prune/sparsity`,
@@ -56,3 +57,11 @@ class Remediable(Protocol):
 
     def with_remedy(self, remedy: Remedy) -> Self:
         """Yield an evaluator that applies `remedy` and otherwise does the same."""
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """An evaluator that knows, before it trains, in which setting it will time."""
+
+    def timing(self) -> TimingSetting:
+        """Yield the setting, once `check` has passed."""

@@ -8,6 +8,7 @@ from autoprumux.errors import InputError, TrialError
 from autoprumux.evaluators.base import Report
 from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.records import Candidate, Measurement, PhaseRecord
+from autoprumux.timing import require_one_setting
 
 START_PHASES = ("prime", "pretrain", "narrow", "finetune")
 """Phases that all sparsities of a width share."""
@@ -33,14 +34,30 @@ class RecordedEvaluator:
         return self.recording.data_fingerprint
 
     def check(self) -> None:
-        """See `Evaluator.check`; there must be a dense baseline."""
+        """See `Evaluator.check`; there must be a dense baseline, and one setting of all speeds.
+
+        Raises:
+            InputError: If no dense baseline was measured.
+            MixedDevicesError: If speeds were measured in several settings.
+        """
         baselines = self._trials.get(Candidate(1, 0.0), [])
-        if not any(trial.measurement for trial in baselines):
+        measured = [trial.measurement for trial in baselines if trial.measurement is not None]
+        if not measured:
             raise InputError(
                 f"The recording `{self.recording.name}` has no measured dense baseline "
                 "(N=1 s=0.00), so losses and speed-ups have nothing to compare with.",
                 cause="not_recorded",
             )
+        require_one_setting(
+            f"The recording `{self.recording.name}`",
+            measured[0].timing,
+            {
+                f"{trial.candidate} seed {trial.seed}": trial.measurement.timing
+                for trial in self.recording.trials
+                if trial.measurement is not None
+            },
+            "Record the studies of each setting apart (`autoprumux record`).",
+        )
 
     def cached_widths(self) -> frozenset[int]:
         """See `Evaluator.cached_widths`: the widths evaluated so far."""

@@ -58,7 +58,7 @@ class Recording:
     @property
     def processors(self) -> tuple[str, ...]:
         """Processors that trials were measured on; which of several a trial was, is not kept."""
-        return self.environment.get("processor", ())
+        return tuple(filter(None, self.environment.get("processor", ())))
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -88,8 +88,8 @@ class Recording:
         own = [trial for trial in self.trials if trial.seed == seed]
         widths = sorted({trial.candidate.num_instances for trial in own})
         sparsities = sorted({trial.candidate.sparsity for trial in own})
-        known = self.processors if len(self.processors) == 1 else ()
-        environment = {"processor": processor for processor in known}
+        is_known = len(self.processors) == 1
+        environment = {"processor": self.processors[0]} if is_known else {}
         return StudyRecord(
             name=f"{self.name} seed {seed}",
             task=self.task,

@@ -18,6 +18,7 @@ from autoprumux.records import (
     Structure,
     Throughput,
 )
+from autoprumux.timing import TimingSetting
 from trainers import errors as trainer_errors
 from trainers import pipeline, pretraining
 from trainers.config import TrainerConfig, to_dict
@@ -30,6 +31,7 @@ from trainers.errors import (
     TrainerError,
     TrainingError,
 )
+from trainers.measure.environment import describe_environment
 from trainers.processes import ALONE, Processes
 from trainers.results import ExportResult, PhaseResult, TrainerResult
 
@@ -122,6 +124,19 @@ class TrainedEvaluator:
             self._fingerprint = trainer.check(*asked)
         except TrainerError as error:
             raise map_error(error) from error
+
+    def timing(self) -> TimingSetting:
+        """See `Clock.timing`."""
+        config, device = self.trainer.config, self.trainer.context.precision.device
+        environment, is_cpu = describe_environment(device), device.type == "cpu"
+        return TimingSetting(
+            device=environment["device"],
+            processor=environment["processor"] if is_cpu else "",
+            num_threads=int(environment["num_threads"]) if is_cpu else 0,
+            dtype="float32",
+            batch_size=config.throughput.batch_size,
+            length=config.throughput.length or config.data.max_length,
+        )
 
     def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Measurement:
         """See `Evaluator.evaluate`."""

@@ -40,6 +40,7 @@ from autoprumux.records import (
 from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import TrialTakenError
 from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
+from autoprumux.search.one_setting import require_same_setting
 from autoprumux.search.retries import remedy_for
 from autoprumux.search.told import attributes_of, feasibility_of, trial_seed
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
@@ -139,7 +140,7 @@ class Objective:
             is_resumed: True if a killed process had started it.
 
         Raises:
-            InputError: If every trial would fail, or the baseline was measured on another device;
+            InputError: If every trial would fail, or the baseline was measured in another setting;
                 the trial stays running, to be taken up later.
             StorageError: If the outcome cannot be stored; likewise.
             LostProcessError: If one of several processes that train it is gone; likewise.
@@ -155,7 +156,7 @@ class Objective:
         seed = trial_seed(self.record.seed, candidate)
         outcome = death or self._evaluate_with_remedies(log, seed, watch)
         if isinstance(outcome, Measurement):
-            _require_same_device(outcome, study.baseline)
+            require_same_setting(study, outcome.timing)
         trial = TrialRecord(
             number=number,
             candidate=candidate,
@@ -386,18 +387,6 @@ class Objective:
             if self.stop.is_set() or _comes_from_interrupt(error):
                 raise KeyboardInterrupt from error
             raise
-
-
-def _require_same_device(measurement: Measurement, baseline: Measurement | None) -> None:
-    """Refuse to mix devices: a speed-up says nothing beside one of another device."""
-    here = measurement.throughput.device
-    if baseline is not None and here != baseline.throughput.device:
-        raise InputError(
-            f"The study's dense baseline was measured on `{baseline.throughput.device}`, this "
-            f"machine measures on `{here}`, and speed-ups of two devices cannot be compared. "
-            "Search on the same device (`--device`), or in another database (`--storage`).",
-            cause="device",
-        )
 
 
 def _comes_from_interrupt(error: BaseException | None) -> bool:

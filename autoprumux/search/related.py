@@ -1,4 +1,6 @@
-"""Which studies of a database tell something of a new one: other tasks, same model, same training.
+"""Which studies of a database tell something of a new one: same model, same training.
+
+They are of other tasks, or of the same one with another seed.
 
 What they tell is a prior (`surrogates.related`): it counts until the study itself has measured.
 """
@@ -11,6 +13,7 @@ from typing import Protocol
 
 from autoprumux.records import Measurement, StudyRecord
 from autoprumux.storage.priors import Served
+from autoprumux.surrogates.noise import measurement_variance, sampling_variance
 from autoprumux.surrogates.related import MAX_STUDIES, Others, OtherStudy
 
 MIN_MEASURED = 4
@@ -49,20 +52,18 @@ class RelatedStudies:
     def __call__(self, record: StudyRecord) -> Others | None:
         """Yield what they tell of `record`, the same at each call."""
         if not self._is_read and record.baseline is not None:
-            self._others = self._read(record, record.baseline)
+            self._others = self._read(record)
             self._is_read = True
         return self._others
 
-    def _read(self, record: StudyRecord, baseline: Measurement) -> Others | None:
+    def _read(self, record: StudyRecord) -> Others | None:
         served = self._prior.load()
         if served is None:
             serving = _serving(record, self._load_studies())
             served = self._prior.keep({s.name: frozenset(_measured(s)) for s in serving})
         # Another process may have stored more than was read before.
         studies = {study.name: study for study in self._load_studies()} if served else {}
-        return _others(
-            [_of_trials(studies[n], numbers) for n, numbers in served.items()], baseline
-        )
+        return _others([_of_trials(studies[n], numbers) for n, numbers in served.items()], record)
 
 
 def no_others(record: StudyRecord) -> Others | None:
@@ -71,42 +72,56 @@ def no_others(record: StudyRecord) -> Others | None:
 
 
 def others_of(record: StudyRecord, studies: Sequence[StudyRecord]) -> Others | None:
-    """Yield what studies of other tasks tell of `record`, if any does.
+    """Yield what other studies tell of `record`, if any does.
 
     Args:
         record: The study that is searched, with its dense baseline.
         studies: All studies, those that count most first.
     """
-    baseline = record.baseline
-    assert baseline is not None
-    return _others(_serving(record, studies), baseline)
+    return _others(_serving(record, studies), record)
 
 
 def is_related(study: StudyRecord, record: StudyRecord) -> bool:
-    """Yield whether a study of another task has trained the same model for as many updates."""
+    """Yield whether a study has trained the same model for as many updates.
+
+    On another task, or on the same examples of this one with another seed.
+    """
+    is_another_seed = (
+        study.seed != record.seed and study.data_fingerprint == record.data_fingerprint
+    )
     return (
-        study.task != record.task
+        (study.task != record.task or is_another_seed)
         and study.baseline is not None
         and len(study.by_cell) >= MIN_MEASURED
         and _recipe(study) == _recipe(record)
     )
 
 
-def as_other(study: StudyRecord, baseline: Measurement) -> OtherStudy:
+def as_other(
+    study: StudyRecord, baseline: Measurement, *, is_same_task: bool = False
+) -> OtherStudy:
     """Yield what `study` tells of a study that has measured `baseline`.
 
-    Its speed-ups count only if both timed alike, on the same device.
+    Its speed-ups count only if they were measured in the same setting.
+
+    Args:
+        study: With its dense baseline.
+        baseline: Of the study that is told of.
+        is_same_task: True if only the seed is another.
     """
     own = study.baseline
     assert own is not None
-    share = min(max(own.accuracy, 0.0), 1.0)
+    here = baseline.timing
     others = {c: m for c, m in study.by_cell.items() if not c.is_baseline}
-    is_timed_alike = _timing(own) == _timing(baseline)
     return OtherStudy(
         name=study.name,
         losses={c: own.accuracy - m.accuracy for c, m in others.items()},
-        noise_std=math.sqrt(share * (1.0 - share) / max(own.num_examples, 1)),
-        log_speedups={c: math.log(m.speedup) for c, m in others.items() if is_timed_alike},
+        noise_std=math.sqrt(sampling_variance(own)),
+        log_speedups={
+            c: math.log(m.speedup) for c, m in others.items() if not here.difference(m.timing)
+        },
+        variances={c: measurement_variance(m) for c, m in others.items()},
+        is_same_task=is_same_task,
     )
 
 
@@ -114,8 +129,11 @@ def _serving(record: StudyRecord, studies: Sequence[StudyRecord]) -> list[StudyR
     return [study for study in studies if is_related(study, record)][:MAX_STUDIES]
 
 
-def _others(studies: Sequence[StudyRecord], baseline: Measurement) -> Others | None:
-    return Others([as_other(study, baseline) for study in studies]) if studies else None
+def _others(studies: Sequence[StudyRecord], record: StudyRecord) -> Others | None:
+    baseline = record.baseline
+    assert baseline is not None
+    others = [as_other(s, baseline, is_same_task=s.task == record.task) for s in studies]
+    return Others(others) if others else None
 
 
 def _measured(study: StudyRecord) -> list[int]:
@@ -136,8 +154,3 @@ def _recipe(study: StudyRecord) -> object:
     if model["widening"] == "keys":
         phases.pop("narrow", None)
     return model, {k: (v["num_updates"], v.get("stretch", 0.0)) for k, v in phases.items()}
-
-
-def _timing(measurement: Measurement) -> tuple[object, ...]:
-    speed = measurement.throughput
-    return speed.device, speed.dtype, speed.batch_size, speed.length, speed.num_threads

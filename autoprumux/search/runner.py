@@ -36,6 +36,7 @@ from autoprumux.search.endings import (
 from autoprumux.search.hopeless import repeatable
 from autoprumux.search.objective import Listener as Listener
 from autoprumux.search.objective import Objective
+from autoprumux.search.one_setting import require_same_clock
 from autoprumux.search.opening import open_optuna_study, open_study
 from autoprumux.search.presence import at_work, new_worker
 from autoprumux.search.related import FindOthers, RelatedStudies
@@ -115,7 +116,8 @@ def run_study(
     Raises:
         UsageError: If `artifacts` cannot be used.
         StudyMismatchError: If the stored study has another recipe or other data.
-        InputError: If data, checkpoint or configuration are at fault.
+        InputError: If data, checkpoint or configuration are at fault, or speeds would be measured
+            in another setting than the dense baseline's.
         NoBaselineError: If the dense baseline failed.
         StorageError: If the database cannot be read or written.
         TrialError: If the disk is full.
@@ -241,6 +243,7 @@ class _Search:
 
     def _run_next(self, look: _Look) -> bool:
         """Run one new trial; False if no candidate could be claimed for it."""
+        require_same_clock(look.record, self.objective.evaluator)
         try:
             with self.storage.together():
                 trial = self.optuna_study.ask()
@@ -278,11 +281,13 @@ class _Search:
 
     def _resume(self, number: int, stored: TrialRecord | None) -> None:
         """Run a trial that has no outcome; its sampler completes what isn't stored yet."""
+        look = self._look()
+        require_same_clock(look.record, self.objective.evaluator)
         study_id = self.storage.get_study_id_from_name(self.config.name)
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
         self.storage.forget()
         trial = optuna.Trial(self.optuna_study, trial_id)
-        self._run(trial, self._look(), is_resumed=stored is not None)
+        self._run(trial, look, is_resumed=stored is not None)
 
     def _run(self, trial: optuna.Trial, look: _Look, *, is_resumed: bool) -> bool:
         """Run a trial; False if no candidate could be claimed for it."""

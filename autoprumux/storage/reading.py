@@ -5,7 +5,6 @@ Nothing here needs SQLAlchemy, so that a query which reads an SQLite file need n
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -53,10 +52,11 @@ Wanted = int | str | Sequence[int]
 FEW_TRIALS = 50
 """Trials up to which reading these alone costs less than reading a long study anew."""
 
-_DETAILS = frozenset(
-    {"prumux_phases", "prumux_phase_history", "prumux_environments", "prumux_runners_up"}
-)
+_DETAILS = frozenset({"prumux_phases", "prumux_phase_history", "prumux_runners_up"})
 """Tables that no answer needs."""
+
+_COMPARED = "processor"
+"""What answers need of an environment: speeds of two processors cannot be compared."""
 
 _Record = TypeVar("_Record", bound="DataclassInstance")
 
@@ -92,14 +92,14 @@ def read_study(
         name: None takes any.
         task: None takes any.
         is_brief: True leaves out what no answer rests on: phases with their histories,
-            environments and runners-up, which are nine rows in ten.
+            environments but for the processor, and runners-up, which are nine rows in ten.
 
     Raises:
         UnknownStudyError: If there is none; the message lists what is there.
     """
     row = find_study(rows, place, name, task)
     starts = rows("prumux_starts", study_id=row["study_id"])
-    source = _without(rows, _DETAILS) if is_brief else rows
+    source = _brief(rows) if is_brief else rows
     return study_of(rows, row, tuple(read_trials(source, row["study_id"], starts).values()))
 
 
@@ -199,7 +199,7 @@ def read_measurements(
     throughputs = _by_trial(rows("prumux_throughputs", position=0, **key))
     phases = _by_trial(rows("prumux_phases", **key))
     history = _by_trial(rows("prumux_phase_history", **key))
-    environments = _by_trial(rows("prumux_environments", **key))
+    environments = _environments(rows("prumux_environments", **key))
     measured = _by_trial(rows("prumux_measurements", **key))
     for trial in measured:
         if not throughputs[trial]:
@@ -289,11 +289,13 @@ def _is_number(stored: object) -> bool:
     return type(stored) is int and stored >= 0
 
 
-def _without(rows: Rows, tables: AbstractSet[str]) -> Rows:
-    """Yield rows as if these tables were empty."""
+def _brief(rows: Rows) -> Rows:
+    """Yield rows as if no others than answers need were there."""
 
     def fetch(table: str, /, **where: Wanted) -> Sequence[StoredRow]:
-        return () if table in tables else rows(table, **where)
+        if table == "prumux_environments":
+            return rows(table, name=_COMPARED, **where)
+        return () if table in _DETAILS else rows(table, **where)
 
     return fetch
 
@@ -307,17 +309,25 @@ def _trial(
     number = start["number"]
     if not _is_number(number):
         raise damaged(f"a trial has the number {f'{number!r:.80}'}")
-    running = TrialRecord(
-        number=number, candidate=candidate_of_row(start), state="running", choice=choice
+    return TrialRecord(
+        number=number,
+        candidate=candidate_of_row(start),
+        state=_state(measurement, failure),
+        choice=choice,
+        measurement=measurement,
+        failure=failure,
     )
-    return _with_outcome(running, measurement, failure)
 
 
 def _with_outcome(
     trial: TrialRecord, measurement: Measurement | None, failure: Failure | None
 ) -> TrialRecord:
-    state: TrialState = "complete" if measurement else "failed" if failure else "running"
+    state = _state(measurement, failure)
     return replace(trial, state=state, measurement=measurement, failure=failure)
+
+
+def _state(measurement: Measurement | None, failure: Failure | None) -> TrialState:
+    return "complete" if measurement else "failed" if failure else "running"
 
 
 def _by_trial(rows: Sequence[StoredRow]) -> defaultdict[int, list[StoredRow]]:
@@ -327,12 +337,19 @@ def _by_trial(rows: Sequence[StoredRow]) -> defaultdict[int, list[StoredRow]]:
     return by_trial
 
 
+def _environments(rows: Sequence[StoredRow]) -> defaultdict[int, dict[str, str]]:
+    by_trial: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        by_trial[row["number"]][str(row["name"])] = str(row["value"])
+    return by_trial
+
+
 def _measurement(
     row: StoredRow,
     throughput: StoredRow,
     phases: Sequence[StoredRow],
     history: Sequence[StoredRow],
-    environment: Sequence[StoredRow],
+    environment: Mapping[str, str],
 ) -> Measurement:
     points: defaultdict[int, list[HistoryPoint]] = defaultdict(list)
     for point in history:
@@ -341,7 +358,7 @@ def _measurement(
         Measurement,
         row,
         correctness=bytes_of(row["correctness"], "correctness"),
-        throughput=_throughput(throughput),
+        throughput=_unchecked_throughput(throughput),
         structure=_pick(Structure, row, **_sizes(row)),
         phases=tuple(
             _pick(
@@ -352,13 +369,18 @@ def _measurement(
             )
             for phase in phases
         ),
-        environment={str(entry["name"]): str(entry["value"]) for entry in environment},
+        environment=environment,
     )
     return stored_measurement(measurement)
 
 
 def _throughput(row: StoredRow) -> Throughput:
-    return stored_throughput(_pick(Throughput, row, is_clean=_truth(row["is_clean"])))
+    return stored_throughput(_unchecked_throughput(row))
+
+
+def _unchecked_throughput(row: StoredRow) -> Throughput:
+    """Yield the speeds of a row; those of a measurement are checked with it."""
+    return _pick(Throughput, row, is_clean=_truth(row["is_clean"]))
 
 
 def _truth(stored: int | None) -> bool | None:

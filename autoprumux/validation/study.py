@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoprumux.errors import NoBaselineError, TooFewTrialsError
+from autoprumux.errors import TooFewTrialsError
+from autoprumux.hardware import require_baseline, require_one_device
 from autoprumux.records import StudyRecord
 from autoprumux.surrogates.pairs import PaperPair, PerformancePair, StructuredPair, SurrogatePair
+from autoprumux.surrogates.performance import telling_failures
+from autoprumux.surrogates.related import Others
 from autoprumux.validation.budget_hits import HitRow, hit_row
-from autoprumux.validation.grid import UNSEEN_SPARSITIES, MeasuredGrid
+from autoprumux.validation.grid import UNSEEN_SPARSITIES, MeasuredGrid, is_fitted
 from autoprumux.validation.point_errors import ErrorRow, error_rows
 
 TABLE_TASK = "qqp"
@@ -15,6 +18,8 @@ TABLE_TASK = "qqp"
 
 MIN_ROW = 3
 """Candidates of the training grid that one width must have, so that one can be left out."""
+
+_REMEDY = "Search again in one setting, under another name (`--study`), to validate it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +37,29 @@ class Validation:
     hits: tuple[HitRow, ...]
 
 
-def validate_study(study: StudyRecord, others: Sequence[StudyRecord] = ()) -> Validation:
+def validate_study(
+    study: StudyRecord, others: Sequence[StudyRecord] = (), prior: Others | None = None
+) -> Validation:
     """Compare predictions of each surrogate with the measured trials of a study.
 
     Args:
         study: With its trials, ideally a full grid.
         others: Studies whose speed-ups the paper's throughput model may use.
+        prior: What studies of other tasks tell; then the performance model with it is one more.
 
     Raises:
         NoBaselineError: If the dense baseline is not measured.
+        MixedDevicesError: If trials were measured in another setting than it was.
         TooFewTrialsError: If no width above 1 has three candidates of the training grid.
     """
+    require_baseline(study)
+    require_one_device(study, _REMEDY)
     grid = MeasuredGrid(dict(sorted(study.by_cell.items())))
     _require_enough(study, grid)
     table = _table_study(study, others)
     speedups = {c: m.speedup for c, m in table.by_cell.items()}
-    pairs: list[SurrogatePair] = [PaperPair(speedups), StructuredPair(), PerformancePair()]
+    pairs: list[SurrogatePair] = [PaperPair(speedups), StructuredPair()]
+    pairs += [_performance_pair(study, told) for told in ([None, prior] if prior else [None])]
     rows = error_rows(pairs, grid, has_table=table is not study)
     all_points = [hit_row(pair, grid, "all") for pair in pairs]
     unseen_points = [hit_row(pair, grid, "unseen") for pair in pairs if grid.unseen]
@@ -62,12 +74,19 @@ def validate_study(study: StudyRecord, others: Sequence[StudyRecord] = ()) -> Va
     )
 
 
+def _performance_pair(study: StudyRecord, prior: Others | None) -> PerformancePair:
+    """Yield what a search knows of the study: failed cells too, but for the unseen ones."""
+    failed, stopped = telling_failures(study), study.stopped_cells
+    cells = {*study.by_cell, *(trial.candidate.cell for trial in study.trials)}
+    return PerformancePair(
+        cells=sorted(cells),
+        failed={c: chance for c, chance in failed.items() if is_fitted(c)},
+        stopped={c: most for c, most in stopped.items() if is_fitted(c)},
+        others=prior,
+    )
+
+
 def _require_enough(study: StudyRecord, grid: MeasuredGrid) -> None:
-    if study.baseline is None:
-        raise NoBaselineError(
-            f"Study `{study.name}` has no measured dense baseline (N=1 s=0.00) yet, so losses and "
-            f"speed-ups have nothing to compare with. Run `autoprumux search --task {study.task}`."
-        )
     widths = [candidate.num_instances for candidate in grid.training]
     longest = max((widths.count(width) for width in widths), default=0)
     if longest < MIN_ROW:
@@ -80,13 +99,12 @@ def _require_enough(study: StudyRecord, grid: MeasuredGrid) -> None:
 
 
 def _table_study(study: StudyRecord, others: Sequence[StudyRecord]) -> StudyRecord:
-    """Yield another task's study on the same device, `TABLE_TASK`'s if it is among them."""
-    fitting = [o for o in others if o.task != study.task and _setting(o) == _setting(study)]
+    """Yield another task's study in the same setting, `TABLE_TASK`'s if it is among them."""
+    fitting = [o for o in others if o.task != study.task and _is_timed_alike(o, study)]
     return min(fitting, key=lambda o: (o.task != TABLE_TASK, -len(o.measured)), default=study)
 
 
-def _setting(study: StudyRecord) -> tuple[object, ...]:
-    if study.baseline is None:
-        return ()
-    speed = study.baseline.throughput
-    return (speed.device, speed.dtype, speed.batch_size, speed.length, speed.num_threads)
+def _is_timed_alike(other: StudyRecord, study: StudyRecord) -> bool:
+    if other.timing is None or study.timing is None or other.other_timings:
+        return False
+    return study.timing.difference(other.timing) is None

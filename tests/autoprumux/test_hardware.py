@@ -50,6 +50,9 @@ def times(study: StudyRecord, factor: float, *numbers: int) -> dict[int, Through
                 speedup=speedup,
                 speedup_q1=0.98 * speedup,
                 speedup_q3=1.02 * speedup,
+                batch_size=PROFILE.batch_size,
+                length=PROFILE.length,
+                num_threads=PROFILE.num_threads,
             )
     return found
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import sys
@@ -143,6 +144,28 @@ def test_a_replay_takes_other_tasks_as_a_prior_and_no_recording_of_the_same():
     )
 
 
+def test_a_recording_of_several_processors_and_a_prior_of_another_are_told(recorded_grid, folder):
+    header = json.loads(recorded_grid.with_suffix(".json").read_text())
+    for name, processors in (("here", ["Old 1"]), ("there", ["New 2"]), ("both", ["New", "Old"])):
+        header |= {"task": name, "environment": {"processor": processors}}
+        (folder / f"{name}.json").write_text(json.dumps(header))
+        (folder / f"{name}.csv").write_text(recorded_grid.read_text().replace("synthetic", "cpu"))
+    command = ["--recorded", "here.csv", "--sampler", "performance_model", "--seeds", "1"]
+
+    told = run(["replay", *command, "--prior", "there.csv"])
+    silent = run(["replay", *command])
+    mixed = run(["validate", "--recorded", "both.csv"])
+
+    assert told.exit_code == silent.exit_code == mixed.exit_code == 0, told.stderr + mixed.stderr
+    assert silent.stderr == ""
+    assert re.search(
+        r"of the prior `there seed 0` the losses count and the speed-ups do not: it was measured "
+        r"with `processor` 'New 2', what is replayed with `processor` 'Old 1'\n",
+        told.stderr,
+    )
+    assert "`both` was measured on several processors (New, Old); each speed-up" in mixed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -158,3 +181,80 @@ def test_an_unusable_option_of_a_replay_is_refused(recorded_grid, arguments, mes
     result = run(["replay", "--recorded", str(recorded_grid), *arguments])
 
     assert_refused(result, message, exit_code=2)
+
+
+AGAIN = ["record", "--storage", "sqlite:///again.db", "--out", "again", "--again"]
+
+
+def test_a_recording_is_made_again_by_one_command(folder, recorded_grid):
+    result = run([*AGAIN, str(recorded_grid)])
+
+    assert result.exit_code == 0, result.stderr
+    made = folder / "again" / recorded_grid.name
+    assert made.read_text() == recorded_grid.read_text()
+    before, after = (
+        json.loads(rows.with_suffix(".json").read_text()) for rows in (recorded_grid, made)
+    )
+    assert after["trainer"] == before["trainer"]
+    assert after["commands"] == before["commands"]
+    assert str(made.relative_to(folder)) in result.stdout
+
+
+def measured_rows(file: Path):
+    """Rows but for the phases: a second process of the stand-in trains shared ones again."""
+    with file.open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k != "phases"} for row in csv.DictReader(lines)]
+
+
+def test_what_was_stopped_while_it_was_made_again_goes_on(folder, recorded_grid, monkeypatch):
+    tried, evaluate = [], BuiltinEvaluator.evaluate
+
+    def stopping(self, candidate, seed, report):
+        tried.append(candidate)
+        if len(tried) == 5:
+            raise KeyboardInterrupt
+        return evaluate(self, candidate, seed, report)
+
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", stopping)
+
+    stopped, resumed = run([*AGAIN, str(recorded_grid)]), run([*AGAIN, str(recorded_grid)])
+
+    assert stopped.exit_code == 130
+    assert stopped.stderr.endswith("the same command takes the searches up again.\n")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(tried) == len(set(tried)) + 1 == 16
+    made = folder / "again" / recorded_grid.name
+    assert measured_rows(made) == measured_rows(recorded_grid)
+
+
+def test_other_examples_are_refused_before_any_training(folder, recorded_grid, monkeypatch):
+    monkeypatch.setattr(BuiltinEvaluator, "data_fingerprint", "builtin:qnli:4567")
+    monkeypatch.setattr(BuiltinEvaluator, "evaluate", None)
+
+    result = run([*AGAIN, str(recorded_grid)])
+
+    message = (
+        r"The recording `qnli-builtin-builtin` was made with other examples \(builtin:qnli:0123\) "
+        r"than those of `builtin` \(builtin:qnli:4567\)\. .*"
+    )
+    assert_refused(result, message, exit_code=2)
+    assert not (folder / "again.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give either `--study` or `--again`\\."),
+        (["--again", "x", "--study", "y"], "Give either `--study` or `--again`\\."),
+        (["--study", "y", "--data", "d"], "`--data` goes with `--again`, got d without it\\."),
+        (["--study", "y", "--cache-dir", "d"], "`--cache-dir` goes with `--again`, .*"),
+        (["--again", "nix"], "`--recorded` 'nix' is unknown; .*"),
+        (["--again", "sst2-glue-minilm"], ".*whose folder is not recorded.*`--data`\\."),
+        (["--again", "sst2-builtin-builtin", "--name", "z"], ".*leave out `--name` z\\."),
+    ],
+)
+def test_an_unusable_option_of_a_recording_is_refused(folder, arguments, message):
+    result = run(["record", "--out", "again", *arguments])
+
+    assert_refused(result, message, exit_code=2)
+    assert not (folder / "again").exists()

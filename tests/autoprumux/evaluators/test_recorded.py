@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoprumux.errors import InputError, TrialError
+from autoprumux.errors import InputError, MixedDevicesError, TrialError
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.evaluators.recorded import START_PHASES, RecordedEvaluator
 from autoprumux.evaluators.recording import record_studies
@@ -79,6 +79,19 @@ def test_a_recording_without_a_baseline_is_refused(make_recorded_study):
 
     with pytest.raises(InputError, match=r"`small` has no measured dense baseline \(N=1 s=0"):
         RecordedEvaluator(replace(evaluator.recording, trials=trials)).check()
+
+
+def test_a_recording_of_two_devices_is_refused_with_the_trial(make_recorded_study):
+    evaluator = make_evaluator(make_recorded_study(seed=0), make_recorded_study(seed=1))
+    *rest, last = (t for t in evaluator.recording.trials if t.measurement)
+    speed = replace(last.measurement.throughput, device="H200")
+    moved = replace(last, measurement=replace(last.measurement, throughput=speed))
+    mixed = replace(evaluator.recording, trials=(*rest, moved))
+
+    with pytest.raises(
+        MixedDevicesError, match=r"`small` was .* N=5 s=0.60 seed 1 with `device` 'H2"
+    ):
+        RecordedEvaluator(mixed).check()
 
 
 def test_phases_that_a_width_shares_cost_their_time_once(make_recorded_study):

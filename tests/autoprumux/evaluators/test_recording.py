@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autoprumux.config import config_hash
-from autoprumux.errors import NoBaselineError, StudyMismatchError
+from autoprumux.errors import MixedDevicesError, NoBaselineError, StudyMismatchError
 from autoprumux.evaluators.recording import record_studies
 from autoprumux.records import Candidate
 from autoprumux.study_files import Override, load_study, parse_setting
@@ -77,6 +77,49 @@ def test_a_study_without_a_baseline_is_refused(make_recorded_study):
 
     with pytest.raises(NoBaselineError, match=r"`qnli-seed0` has no measured dense baseline"):
         record(replace(study, trials=study.trials[1:]))
+
+
+def on_processors(study, *processors):
+    """The study on a CPU, its first trials on these processors, all others on the last."""
+    trials, left = [], list(processors)
+    for trial in study.trials:
+        processor = left.pop(0) if len(left) > 1 else left[0]
+        found = trial.measurement
+        if found is not None:
+            speed = replace(found.throughput, device="cpu")
+            found = replace(found, throughput=speed, environment={"processor": processor})
+        trials.append(replace(trial, measurement=found))
+    return replace(study, trials=tuple(trials))
+
+
+def test_a_study_of_two_processors_is_not_recorded(make_recorded_study):
+    study = on_processors(make_recorded_study(), "Old 1", "Old 1", "New 2")
+
+    with pytest.raises(
+        MixedDevicesError,
+        match=r"'Old 1', trial 2 of study `qnli-seed0` with `processor` 'New 2' \(and 5 more"
+        r"\)\. Record studies of each setting apart",
+    ):
+        record(study)
+
+
+def test_studies_of_two_processors_are_recorded_apart(make_recorded_study):
+    unknown, old, new = (
+        on_processors(make_recorded_study(seed=seed), processor)
+        for seed, processor in enumerate(("", "Old 1", "New 2"))
+    )
+
+    assert record(unknown, old).processors == ("Old 1",)
+    with pytest.raises(MixedDevicesError, match="trial 0 of study `qnli-seed2` with `processor`"):
+        record(unknown, old, new)
+
+
+def test_one_seed_of_a_recording_knows_the_processor_if_there_was_one(make_recorded_study):
+    recording = record(on_processors(make_recorded_study(), "Old 1"))
+    older = replace(recording, environment={"processor": ("New 2", "Old 1")})
+
+    assert recording.as_study(0).timing.processor == "Old 1"
+    assert older.as_study(0).timing.processor == ""
 
 
 def test_studies_on_other_examples_are_refused(make_recorded_study):

@@ -7,16 +7,20 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from autoprumux import errors
 from autoprumux.errors import EvaluationError, InputError, TrialError
 from autoprumux.evaluators import trained
-from autoprumux.evaluators.base import Remedy
+from autoprumux.evaluators.base import Clock, Remedy
+from autoprumux.evaluators.timed import model_timer
 from autoprumux.evaluators.trained import INPUT_CAUSES, TrainedEvaluator, map_error, to_measurement
-from autoprumux.records import FAILURE_CAUSES, Candidate
+from autoprumux.records import FAILURE_CAUSES, Candidate, EncoderShape
 from trainers import errors as trainer_errors
-from trainers.config import TrainerConfig
+from trainers.config import ThroughputConfig, TrainerConfig
 from trainers.context import TrainingContext
 from trainers.errors import LostProcessError, SparsityError, TrainerError, TrainingError
+from trainers.measure.environment import describe_environment
 from trainers.processes import ALONE
 from trainers.results import (
     AccuracyResult,
@@ -230,6 +234,26 @@ def test_a_result_loses_nothing_on_the_way(result):
     assert (measurement.sparsity, measurement.speedup) == (0.601, 2.0)
     assert measurement.checkpoint == result.checkpoint
     assert measurement.environment == {"device": "cpu"}
+
+
+def test_the_setting_of_a_speed_is_known_before_any_training(result):
+    config = TrainerConfig(
+        device="cpu",
+        throughput=ThroughputConfig(batch_size=2, length=8, num_warmup=1, num_repeats=3),
+    )
+    evaluator = TrainedEvaluator(config, Path("cache"), seed=0)
+    whole = replace(config, throughput=replace(config.throughput, length=0))
+
+    with model_timer(config) as timer:
+        speed = timer.measure(EncoderShape(1, 128, (4,) * 4, (512,) * 4), "")
+    environment = describe_environment(torch.device("cpu"))
+    measured = to_measurement(replace(result, environment=environment), seed=0, elapsed_s=1.0)
+
+    assert isinstance(evaluator, Clock)
+    assert evaluator.timing() == replace(measured, throughput=speed).timing
+    assert evaluator.timing().processor
+    by_data = TrainedEvaluator(whole, Path("cache"), seed=0).timing()
+    assert by_data.length == config.data.max_length
 
 
 @pytest.mark.parametrize(("elapsed_s", "duration_s"), [(60.0, 60.0), (5.0, 42.0)])

@@ -16,6 +16,7 @@ from autoprumux.errors import (
     StorageError,
     UsageError,
 )
+from autoprumux.evaluators.synthetic import SyntheticEvaluator
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.search.runner import SearchOutcome, run_study
 from autoprumux.storage.database import Database
@@ -146,46 +147,147 @@ def test_study_with_nan_is_not_answered(
         answer_budgets(replace(study, trials=(first, spoilt)), [0.02])
 
 
-def on_device(study: StudyRecord, number: int, device: str) -> StudyRecord:
-    trials = list(study.trials)
-    measurement = trials[number].measurement
-    assert measurement is not None
-    throughput = replace(measurement.throughput, device=device)
-    trials[number] = replace(
-        trials[number], measurement=replace(measurement, throughput=throughput)
-    )
+def timed_elsewhere(measurement: Measurement, **changes: Any) -> Measurement:
+    """What another setting would have measured: fields of the throughput, or the processor."""
+    environment = {"processor": changes.pop("processor", "Old 1")}
+    throughput = replace(measurement.throughput, **{"device": "cpu", **changes})
+    return replace(measurement, throughput=throughput, environment=environment)
+
+
+def on_cpu(study: StudyRecord, number: int = 0, **changes: Any) -> StudyRecord:
+    """The study with all trials timed on a CPU, one of them elsewhere."""
+    trials = []
+    for trial in study.trials:
+        assert trial.measurement is not None
+        other = changes if trial.number == number else {}
+        measurement = timed_elsewhere(trial.measurement, **other)
+        trials.append(replace(trial, measurement=measurement))
     return replace(study, trials=tuple(trials))
 
 
-def test_study_of_two_devices_is_not_answered_and_they_are_named(
-    search: Search, config: Config, make_evaluator: Any
+SETTINGS = [
+    ({"device": "H200"}, "`device` 'cpu'", "`device` 'H200'"),
+    ({"processor": "New 2"}, "`processor` 'Old 1'", "`processor` 'New 2'"),
+    ({"num_threads": 8}, "`num_threads` 1", "`num_threads` 8"),
+    ({"dtype": "bfloat16"}, "`dtype` 'float32'", "`dtype` 'bfloat16'"),
+    ({"batch_size": 7}, "`batch_size` 32", "`batch_size` 7"),
+    ({"length": 9}, "`length` 64", "`length` 9"),
+]
+
+
+@pytest.mark.parametrize(("change", "own", "other"), SETTINGS)
+def test_study_of_two_settings_is_not_answered_and_they_are_named(
+    search: Search,
+    config: Config,
+    make_evaluator: Any,
+    change: dict[str, Any],
+    own: str,
+    other: str,
 ) -> None:
     study = search(config(max_trials=3), make_evaluator()).study
 
-    with pytest.raises(MixedDevicesError, match=r"baseline on `synthetic`, trial 2 on `H200`\."):
-        answer_budgets(on_device(study, 2, "H200"), [0.02])
+    assert answer_budgets(on_cpu(study), [0.02])
+    with pytest.raises(
+        MixedDevicesError,
+        match=rf"baseline with {own}, trial 2 with {other}\. Time all .* \(`autoprumux bench ",
+    ):
+        answer_budgets(on_cpu(study, 2, **change), [0.02])
 
 
-def test_search_on_another_device_than_the_baselines_stops_and_that_device_takes_it_up(
+def test_unknown_processor_is_like_any_but_two_known_ones_differ(
+    search: Search, config: Config, make_evaluator: Any
+) -> None:
+    study = search(config(max_trials=3), make_evaluator()).study
+    old = on_cpu(study, 0, processor="")
+    last = old.trials[2]
+    assert last.measurement is not None
+    other = replace(last, measurement=timed_elsewhere(last.measurement, processor="New 2"))
+
+    assert answer_budgets(old, [0.02])
+    with pytest.raises(MixedDevicesError, match=r"'Old 1', trial 2 with `processor` 'New 2'\."):
+        answer_budgets(replace(old, trials=(*old.trials[:2], other)), [0.02])
+
+
+def test_processor_beside_a_gpu_does_not_matter(
+    search: Search, config: Config, make_evaluator: Any
+) -> None:
+    study = search(config(max_trials=2), make_evaluator()).study
+    on_gpu = [
+        replace(t, measurement=t.measurement and timed_elsewhere(t.measurement, device="H200"))
+        for t in study.trials
+    ]
+    moved = on_gpu[1].measurement
+    assert moved is not None
+    on_gpu[1] = replace(on_gpu[1], measurement=replace(moved, environment={"processor": "New"}))
+
+    assert answer_budgets(replace(study, trials=tuple(on_gpu)), [0.02])
+
+
+class Elsewhere:
+    """Has an evaluator measure in another setting than its own.
+
+    Args:
+        evaluator: What is changed.
+        monkeypatch: Takes the changes back.
+        is_foreseen: Whether it knows before it trains.
+        changes: See `timed_elsewhere`.
+    """
+
+    def __init__(
+        self, evaluator: Any, monkeypatch: pytest.MonkeyPatch, is_foreseen: bool, **changes: Any
+    ) -> None:
+        evaluate = evaluator.evaluate
+
+        def moved(candidate: Candidate, seed: int, report: Any) -> Measurement:
+            return timed_elsewhere(evaluate(candidate, seed, report), **changes)
+
+        monkeypatch.setattr(evaluator, "evaluate", moved)
+        if is_foreseen:
+            found = SyntheticEvaluator().evaluate(BASELINE, 0, lambda *_: None)
+            setting = timed_elsewhere(found, **changes).timing
+            monkeypatch.setattr(evaluator, "timing", lambda: setting, raising=False)
+        self.evaluator = evaluator
+
+
+@pytest.mark.parametrize("is_foreseen", [False, True])
+@pytest.mark.parametrize(("change", "own", "other"), SETTINGS[:3])
+def test_search_in_another_setting_than_the_baselines_stops_and_the_right_one_goes_on(
+    search: Search,
+    config: Config,
+    make_evaluator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    own: str,
+    other: str,
+    is_foreseen: bool,
+) -> None:
+    here, elsewhere = (
+        Elsewhere(make_evaluator(), monkeypatch, is_foreseen, **changes).evaluator
+        for changes in ({}, change)
+    )
+    search(config(max_trials=1), here)
+
+    with pytest.raises(InputError, match=rf"measured with {own}, here it is {other}, and.*or in"):
+        search(config(max_trials=3), elsewhere)
+    outcome = search(config(max_trials=3), here)
+
+    assert len(elsewhere.evaluated) == (0 if is_foreseen else 1)
+    assert [trial.state for trial in outcome.study.trials] == ["complete"] * 3
+    assert elsewhere.evaluated in ([], [outcome.study.trials[1].candidate])
+
+
+def test_finished_search_is_told_in_any_setting(
     search: Search, config: Config, make_evaluator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(config(max_trials=1), make_evaluator())
-    elsewhere = make_evaluator()
-    evaluate = elsewhere.evaluate
+    here, elsewhere = (
+        Elsewhere(make_evaluator(), monkeypatch, True, num_threads=num).evaluator for num in (1, 2)
+    )
 
-    def on_gpu(candidate: Candidate, seed: int, report: Any) -> Measurement:
-        measurement: Measurement = evaluate(candidate, seed, report)
-        return replace(measurement, throughput=replace(measurement.throughput, device="H200"))
+    first = search(config(max_trials=2), here)
+    again = search(config(max_trials=2), elsewhere)
 
-    monkeypatch.setattr(elsewhere, "evaluate", on_gpu)
-
-    with pytest.raises(InputError, match=r"was measured on `synthetic`.*measures on `H200`"):
-        search(config(max_trials=3), elsewhere)
-    outcome = search(config(max_trials=3), make_evaluator())
-
-    assert len(elsewhere.evaluated) == 1
-    assert [trial.state for trial in outcome.study.trials] == ["complete"] * 3
-    assert outcome.study.trials[1].candidate == elsewhere.evaluated[0]
+    assert again.answers == first.answers
+    assert elsewhere.evaluated == []
 
 
 @pytest.mark.parametrize("sampler", ["performance_model", "gp"])

@@ -63,16 +63,34 @@ def test_losses_and_speeds_of_other_tasks_are_expected_of_a_new_one() -> None:
     assert told.log_speedup_std < 0.5 * plain.log_speedup_std
 
 
-def test_speeds_of_another_device_tell_nothing_but_losses_do() -> None:
-    def elsewhere(trial: TrialRecord) -> TrialRecord:
+def on_cpu(study: StudyRecord, *, processor: str = "Old 1", num_threads: int = 1) -> StudyRecord:
+    trials = []
+    for trial in study.trials:
         assert trial.measurement is not None
-        throughput = replace(trial.measurement.throughput, device="cuda")
-        return replace(trial, measurement=replace(trial.measurement, throughput=throughput))
+        speed = replace(trial.measurement.throughput, device="cpu", num_threads=num_threads)
+        environment = {"processor": processor}
+        moved = replace(trial.measurement, throughput=speed, environment=environment)
+        trials.append(replace(trial, measurement=moved))
+    return replace(study, trials=tuple(trials))
 
-    moved = [replace(s, trials=tuple(map(elsewhere, s.trials))) for s in OTHERS]
+
+@pytest.mark.parametrize("processor", ["Old 1", ""])
+def test_speeds_of_the_same_or_an_unknown_processor_tell_something(processor: str) -> None:
+    others = others_of(on_cpu(NEW), [on_cpu(s, processor=processor) for s in OTHERS])
+
+    assert others is not None
+    assert others.log_speedups.keys() == set(KNOWN) - {BASELINE}
+
+
+@pytest.mark.parametrize("change", [{"processor": "New 2"}, {"num_threads": 2}, None])
+def test_speeds_of_another_setting_tell_nothing_but_losses_do(
+    change: dict[str, Any] | None,
+) -> None:
+    moved = OTHERS if change is None else [on_cpu(s, **change) for s in OTHERS]
     asked = Candidate(10, 0.0)
 
-    plain, told = (predicted(o).predict([asked])[0] for o in (None, others_of(NEW, moved)))
+    new = on_cpu(NEW)
+    plain, told = (predicted(o).predict([asked])[0] for o in (None, others_of(new, moved)))
 
     assert (told.speedup, told.log_speedup_std) == (plain.speedup, plain.log_speedup_std)
     assert told.accuracy_loss > plain.accuracy_loss + 0.04
@@ -153,6 +171,44 @@ def test_a_search_that_began_without_a_prior_goes_on_without() -> None:
 
     assert RelatedStudies(lambda: [NEW], memory)(NEW) is None
     assert RelatedStudies(lambda: [NEW, *OTHERS], memory)(NEW) is None
+
+
+SAME_TASK = replace(study("mnli", KNOWN, width_loss=0.2), name="mnli-seed1", seed=1)
+
+
+def test_a_second_seed_narrows_more_than_another_task_that_measured_the_same() -> None:
+    other = replace(SAME_TASK, name="qqp-demo", task="qqp")
+    asked = [Candidate(10, 0.0), Candidate(10, 0.6)]
+
+    seed, task, nothing = (
+        predicted(told).predict(asked)
+        for told in (others_of(NEW, [SAME_TASK]), others_of(NEW, [other]), None)
+    )
+
+    for of_seed, of_task, alone in zip(seed, task, nothing, strict=True):
+        assert of_seed.accuracy_loss_std < 0.7 * of_task.accuracy_loss_std
+        assert of_task.accuracy_loss_std < alone.accuracy_loss_std
+    assert seed[0].accuracy_loss == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_third_seed_narrows_further() -> None:
+    third = replace(SAME_TASK, name="mnli-seed2", seed=2)
+    asked = [Candidate(10, 0.0)]
+
+    two, three = (
+        predicted(others_of(NEW, studies)).predict(asked)[0]
+        for studies in ([SAME_TASK], [SAME_TASK, third])
+    )
+
+    assert three.accuracy_loss_std < 0.98 * two.accuracy_loss_std
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 0}, {"data_fingerprint": "others"}], ids=["same seed", "other examples"]
+)
+def test_the_same_task_is_left_out_unless_only_the_seed_differs(change: dict[str, Any]) -> None:
+    assert others_of(NEW, [SAME_TASK]) is not None
+    assert others_of(NEW, [replace(SAME_TASK, **change)]) is None
 
 
 @pytest.mark.parametrize("is_learning", [True, False])

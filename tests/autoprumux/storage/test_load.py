@@ -14,6 +14,8 @@ from autoprumux.storage.database import Database, open_database
 from autoprumux.storage.reading import Rows, StoredRow, Wanted, read_study
 from autoprumux.storage.repository import Repository
 
+ENVIRONMENT = {"processor": "Imaginary 9000", "python_version": "3.11", "platform": "here"}
+
 
 @contextmanager
 def counted(database: Database) -> Iterator[list[str]]:
@@ -64,6 +66,7 @@ def test_a_query_takes_as_many_statements_whatever_the_number_of_trials(
     assert len(record.measured) == num_trials
     assert sorted(fetched) == [
         "prumux_budgets",
+        "prumux_environments",
         "prumux_failure_causes",
         "prumux_measurements",
         "prumux_starts",
@@ -130,7 +133,11 @@ def test_a_brief_study_lacks_only_what_no_answer_needs(
     from autoprumux import query
     from autoprumux.answers import answer_budgets
 
-    store(repository, demo_study)
+    trials = [
+        replace(t, measurement=t.measurement and replace(t.measurement, environment=ENVIRONMENT))
+        for t in demo_study.trials
+    ]
+    store(repository, replace(demo_study, trials=tuple(trials)))
 
     outcome = query(budget="1,2,10", storage=f"sqlite:///{tmp_path / 'autoprumux.db'}")
 
@@ -139,3 +146,5 @@ def test_a_brief_study_lacks_only_what_no_answer_needs(
         a.best and a.best.candidate for a in full
     ]
     assert [a.predicted for a in outcome.answers] == [a.predicted for a in full]
+    for measurement in outcome.study.measured.values():
+        assert measurement.environment == {"processor": "Imaginary 9000"}

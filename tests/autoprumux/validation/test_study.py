@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoprumux.errors import NoBaselineError, TooFewTrialsError
+from autoprumux.errors import MixedDevicesError, NoBaselineError, TooFewTrialsError
 from autoprumux.validation.study import validate_study
 
 ROW = {(2, s): (0.89, 3.0) for s in (0.6, 0.7, 0.8)}
@@ -73,6 +73,29 @@ def test_speeds_of_another_device_are_no_table(make_validated_study):
     validation = validate_study(study, [study, replace(other, trials=tuple(trials))])
 
     assert validation.table_of == study.name
+
+
+@pytest.mark.parametrize("processor", ["Old 1", "New 2"])
+def test_speeds_of_another_processor_are_no_table_and_no_part_of_a_study(
+    make_validated_study, processor
+):
+    def on(study, *processors):
+        trials = [
+            replace(t, measurement=replace(t.measurement, environment={"processor": p}))
+            for t, p in zip(study.trials, processors, strict=True)
+        ]
+        return replace(study, trials=tuple(trials))
+
+    rest = ["Old 1"] * (len(ROW))
+    study = on(make_validated_study(ROW), "Old 1", *rest)
+    other = make_validated_study(ROW, task="qqp", name="qqp")
+    others = [on(other, *[processor] * len(other.trials))]
+
+    is_alike = processor == "Old 1"
+    assert validate_study(study, others).table_of == ("qqp" if is_alike else study.name)
+    if not is_alike:
+        with pytest.raises(MixedDevicesError, match=r"'Old 1', trial 1 with `processor` 'New 2' "):
+            validate_study(on(study, "Old 1", processor, processor, *rest[2:]))
 
 
 def test_failures_are_counted(demo_study, make_validated_study):
