@@ -1,14 +1,18 @@
 """`autoprumux record`, `validate` and `replay`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from autoprumux.api.record_again import record_again
 from autoprumux.api.recordings import export_recorded, replay_recorded, validate_studies
+from autoprumux.cli.interrupts import leaving_at_checkpoints
 from autoprumux.cli.options import (
     NOTHING_CHANGED,
+    CacheDir,
     Json,
     Recorded,
     Storage,
@@ -19,6 +23,7 @@ from autoprumux.cli.options import (
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
+from autoprumux.errors import UsageError
 
 RECORD_EPILOG = """\b
 Example:
@@ -34,23 +39,73 @@ Example:
 """
 
 
-@in_one_sentence("The same command writes the recording anew.")
+def _left_behind(options: Mapping[str, Any]) -> str:
+    if options.get("again") is None:
+        return "The same command writes the recording anew."
+    return "Finished trials are stored; the same command takes the searches up again."
+
+
+@in_one_sentence(_left_behind)
 def record(
     *,
-    study: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="Study to record; may be repeated, once per seed."),
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets NAME.csv and NAME.json.")],
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Study to record; may be repeated, once per seed."),
+    ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.csv",
+            help="Run the searches of this recording's header first, in place of --study.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --again: the data, if the recording was made with a folder's.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID|DIR", help="With --again: the weights, likewise.")
+    ] = None,
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Of the recording.  [default: TASK-DATA-MODEL]")
     ] = "",
     storage: Storage = DEFAULT_STORAGE,
+    cache_dir: CacheDir = None,
     verbose: Verbose = False,
 ) -> None:
-    """Write the trials of studies as text files that `replay` and `validate` read."""
-    header, rows = export_recorded(study, out, storage=storage, name=name)
+    """Write the trials of studies as text files that `replay` and `validate` read.
+
+    With --again the searches of a recording are run before, or resumed: all of it is trained anew.
+    """
+    if (again is None) == (not study):
+        raise UsageError("Give either `--study` or `--again`.")
+    if again is None:
+        _refuse_without_again({"--data": data, "--model": model, "--cache-dir": cache_dir})
+        header, rows = export_recorded(study or (), out, storage=storage, name=name)
+    else:
+        if name:
+            raise UsageError(f"`--again` keeps the recording's name; leave out `--name` {name}.")
+        with leaving_at_checkpoints() as stop:
+            header, rows = record_again(
+                again,
+                out,
+                data=data,
+                model=model,
+                storage=storage,
+                cache_dir=cache_dir,
+                stop=stop,
+            )
     print(f"The recording is in {rows}, where it comes from in {header}.")
+
+
+def _refuse_without_again(options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"`{option}` goes with `--again`, got {value} without it.")
 
 
 @in_one_sentence(NOTHING_CHANGED)

@@ -22,12 +22,10 @@ def test_a_stored_study_is_recorded_as_text(folder):
     assert header["data_fingerprint"] == "builtin:qnli:0123"
 
 
-@pytest.fixture(scope="module")
-def grid_folder(tmp_path_factory) -> Path:
-    """A database with a whole, small grid, and its recording."""
-    folder = tmp_path_factory.mktemp("grid")
+def make_grid(folder: Path, widths: str, sparsities: str) -> Path:
+    """Search a whole grid and record it in `folder`, and yield the rows."""
     storage = ["--storage", f"sqlite:///{folder}/grid.db"]
-    options = ["--widths", "1,2,5", "--sparsities", "0,0.6,0.65,0.7,0.8"]  # each trial costs time
+    options = ["--widths", widths, "--sparsities", sparsities]  # each trial costs time
     options += ["--max-trials", "15", "--set", "search.stop_chance=0"]
     with pytest.MonkeyPatch.context() as patch:
         fake = SimpleNamespace(TrainedEvaluator=lambda *_, **__: BuiltinEvaluator())
@@ -35,7 +33,19 @@ def grid_folder(tmp_path_factory) -> Path:
         searched = run(["search", *storage, "--sampler", "grid", *options])
     recorded = run(["record", *storage, "--study", "qnli-embedded", "--out", str(folder)])
     assert searched.exit_code == recorded.exit_code == 0
-    return folder
+    return folder / "qnli-builtin-builtin.csv"
+
+
+@pytest.fixture(scope="module")
+def grid_folder(tmp_path_factory) -> Path:
+    """A database with a whole, small grid, and its recording."""
+    return make_grid(tmp_path_factory.mktemp("grid"), "1,2,5", "0,0.6,0.65,0.7,0.8").parent
+
+
+@pytest.fixture(scope="module")
+def four_cells(tmp_path_factory) -> Path:
+    """A recording of four cells."""
+    return make_grid(tmp_path_factory.mktemp("cells"), "1,2", "0,0.6")
 
 
 @pytest.fixture
@@ -186,14 +196,14 @@ def test_an_unusable_option_of_a_replay_is_refused(recorded_grid, arguments, mes
 AGAIN = ["record", "--storage", "sqlite:///again.db", "--out", "again", "--again"]
 
 
-def test_a_recording_is_made_again_by_one_command(folder, recorded_grid):
-    result = run([*AGAIN, str(recorded_grid)])
+def test_a_recording_is_made_again_by_one_command(folder, four_cells):
+    result = run([*AGAIN, str(four_cells)])
 
     assert result.exit_code == 0, result.stderr
-    made = folder / "again" / recorded_grid.name
-    assert made.read_text() == recorded_grid.read_text()
+    made = folder / "again" / four_cells.name
+    assert made.read_text() == four_cells.read_text()
     before, after = (
-        json.loads(rows.with_suffix(".json").read_text()) for rows in (recorded_grid, made)
+        json.loads(rows.with_suffix(".json").read_text()) for rows in (four_cells, made)
     )
     assert after["trainer"] == before["trainer"]
     assert after["commands"] == before["commands"]
@@ -206,32 +216,32 @@ def measured_rows(file: Path):
         return [{k: v for k, v in row.items() if k != "phases"} for row in csv.DictReader(lines)]
 
 
-def test_what_was_stopped_while_it_was_made_again_goes_on(folder, recorded_grid, monkeypatch):
+def test_what_was_stopped_while_it_was_made_again_goes_on(folder, four_cells, monkeypatch):
     tried, evaluate = [], BuiltinEvaluator.evaluate
 
     def stopping(self, candidate, seed, report):
         tried.append(candidate)
-        if len(tried) == 5:
+        if len(tried) == 3:
             raise KeyboardInterrupt
         return evaluate(self, candidate, seed, report)
 
     monkeypatch.setattr(BuiltinEvaluator, "evaluate", stopping)
 
-    stopped, resumed = run([*AGAIN, str(recorded_grid)]), run([*AGAIN, str(recorded_grid)])
+    stopped, resumed = run([*AGAIN, str(four_cells)]), run([*AGAIN, str(four_cells)])
 
     assert stopped.exit_code == 130
     assert stopped.stderr.endswith("the same command takes the searches up again.\n")
     assert resumed.exit_code == 0, resumed.stderr
-    assert len(tried) == len(set(tried)) + 1 == 16
-    made = folder / "again" / recorded_grid.name
-    assert measured_rows(made) == measured_rows(recorded_grid)
+    assert len(tried) == len(set(tried)) + 1 == 5
+    made = folder / "again" / four_cells.name
+    assert measured_rows(made) == measured_rows(four_cells)
 
 
-def test_other_examples_are_refused_before_any_training(folder, recorded_grid, monkeypatch):
+def test_other_examples_are_refused_before_any_training(folder, four_cells, monkeypatch):
     monkeypatch.setattr(BuiltinEvaluator, "data_fingerprint", "builtin:qnli:4567")
     monkeypatch.setattr(BuiltinEvaluator, "evaluate", None)
 
-    result = run([*AGAIN, str(recorded_grid)])
+    result = run([*AGAIN, str(four_cells)])
 
     message = (
         r"The recording `qnli-builtin-builtin` was made with other examples \(builtin:qnli:0123\) "
