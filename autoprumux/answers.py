@@ -104,6 +104,8 @@ class PredictedModel:
     """True if no measured points surround the candidate."""
     is_speed_measured: bool
     """True if its speed was measured on the hardware asked about."""
+    is_paired: bool | None = None
+    """Of a measured one, see `MeasuredModel.is_paired`; None of one that is not."""
 
     @property
     def mark(self) -> str:
@@ -346,7 +348,10 @@ def _as_measured(
 ) -> PredictedModel:
     ranked = _ranked(prediction, measured.interval, measured.chance_within(budget))
     return replace(
-        ranked, candidate=measured.candidate, is_speed_measured=measured.is_speed_measured
+        ranked,
+        candidate=measured.candidate,
+        is_speed_measured=measured.is_speed_measured,
+        is_paired=measured.is_paired,
     )
 
 

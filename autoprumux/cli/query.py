@@ -85,13 +85,12 @@ def query(
         batch_size=batch_size,
         length=length,
     )
-    from autoprumux.report.answers import answers_to_rows, format_answers
+    from autoprumux.report.answer_rows import answers_to_csv, answers_to_rows
+    from autoprumux.report.answers import format_answers
 
     if as_json:
         print(to_json(answers_to_rows(outcome.answers)))
     elif as_csv:
-        from autoprumux.report.answer_rows import answers_to_csv
-
         show(answers_to_csv(outcome.answers))
     else:
         show(format_answers(outcome.study, outcome.answers, outcome.hardware))

@@ -1,4 +1,4 @@
-"""Answers and failures as rows of one table, for CSV."""
+"""Answers and failures as rows for programs: JSON, and one table as CSV."""
 
 import csv
 import io
@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from autoprumux.answers import BudgetAnswer
+from autoprumux.answers import BudgetAnswer, Interval, MeasuredModel, PredictedModel
 from autoprumux.records import StudyRecord, TrialRecord
-from autoprumux.report.answers import answers_to_rows
 from autoprumux.report.tables import format_candidate
 
 ANSWER_COLUMNS = (
@@ -29,6 +28,8 @@ ANSWER_COLUMNS = (
     "speedup_low",
     "speedup_high",
     "chance",
+    "is_paired",
+    "num_examples",
     "checkpoint",
 )
 """`role` is `best`, `closest` (none faster than the baseline meets the budget) or `predicted`."""
@@ -43,6 +44,21 @@ FAILURE_COLUMNS = (
     "message",
     "last_accuracy",
 )
+
+
+def answers_to_rows(answers: Sequence[BudgetAnswer]) -> list[dict[str, Any]]:
+    """Yield one JSON object per budget; accuracies, losses and budgets are fractions."""
+    return [
+        {
+            "budget": answer.budget,
+            "confidence": answer.confidence,
+            "is_met": answer.is_met,
+            "best": _measured_to_dict(answer.best, answer.budget),
+            "closest": _measured_to_dict(answer.closest, answer.budget),
+            "predicted": [_predicted_to_dict(model) for model in answer.predicted],
+        }
+        for answer in answers
+    ]
 
 
 def answers_to_csv(answers: Sequence[BudgetAnswer]) -> str:
@@ -92,6 +108,57 @@ def format_failures(study: StudyRecord) -> str:
         )
         lines.append(f"          {' '.join(trial.failure.message.split())}")
     return "\n".join(lines)
+
+
+def _measured_to_dict(model: MeasuredModel | None, budget: float) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    measurement = model.measurement
+    return {
+        "status": "verified",
+        "num_instances": model.candidate.num_instances,
+        "sparsity": model.candidate.sparsity,
+        "hyperparameters": dict(model.candidate.hyperparameters),
+        "sparsity_achieved": measurement.sparsity,
+        "accuracy": measurement.accuracy,
+        "accuracy_loss": model.accuracy_loss,
+        "accuracy_loss_interval": _pair(model.interval),
+        "speed_status": model.speed_mark,
+        "throughput": measurement.throughput.throughput,
+        "speedup": measurement.speedup,
+        "speedup_quartiles": [
+            measurement.throughput.speedup_q1,
+            measurement.throughput.speedup_q3,
+        ],
+        "is_clean": measurement.throughput.is_clean,
+        "chance": model.chance_within(budget),
+        "is_paired": model.is_paired,
+        "num_examples": measurement.num_examples,
+        "checkpoint": measurement.checkpoint,
+    }
+
+
+def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
+    return {
+        "status": model.mark,
+        "num_instances": model.candidate.num_instances,
+        "sparsity": model.candidate.sparsity,
+        "hyperparameters": dict(model.candidate.hyperparameters),
+        "accuracy": model.accuracy,
+        "accuracy_loss": model.accuracy_loss,
+        "accuracy_loss_interval": _pair(model.interval),
+        "speedup": model.speedup,
+        "speed_status": "verified" if model.is_speed_measured else "predicted",
+        "speedup_interval": _pair(model.speedup_interval),
+        "chance": model.chance,
+        "chance_best": model.chance_best,
+        "is_paired": model.is_paired,
+        "is_extrapolated": model.is_extrapolated,
+    }
+
+
+def _pair(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]
 
 
 def _flat_answers(answers: Sequence[BudgetAnswer]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from autoprumux.config import DEFAULT_STORAGE
 from autoprumux.hardware import StudyOnHardware
 from autoprumux.hyperparameters import stored_values
 from autoprumux.records import Candidate, StudyRecord, value_text
+from autoprumux.report.answer_rows import answers_to_rows
 from autoprumux.report.profiles import format_hardware
 from autoprumux.report.tables import (
     BUILTIN_NOTE,
@@ -78,7 +79,7 @@ def format_outcome(outcome: Outcome, storage: str) -> str:
     """
     study = outcome.study
     if len(outcome.answers) > _MAX_SENTENCES:
-        answers = [*_answer_table(outcome.answers), ""]
+        answers = [*_answer_table(outcome.answers), *_pairing(outcome.answers, study), ""]
     else:
         answers = [line for a in outcome.answers for line in _answer_sentences(a, study)]
     lines = [
@@ -120,7 +121,7 @@ def format_answers(
         )
     if hardware is not None:
         lines.append(format_hardware(hardware))
-    lines += [_rule(answer) for answer in answers[:1]]
+    lines += [*(_rule(answer) for answer in answers[:1]), *_pairing(answers, study)]
     return "\n".join([*lines, "", *_answer_table(answers)])
 
 
@@ -139,21 +140,6 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def answers_to_rows(answers: Sequence[BudgetAnswer]) -> list[dict[str, Any]]:
-    """Yield one JSON object per budget; accuracies, losses and budgets are fractions."""
-    return [
-        {
-            "budget": answer.budget,
-            "confidence": answer.confidence,
-            "is_met": answer.is_met,
-            "best": _measured_to_dict(answer.best),
-            "closest": _measured_to_dict(answer.closest),
-            "predicted": [_predicted_to_dict(model) for model in answer.predicted],
-        }
-        for answer in answers
-    ]
-
-
 def is_setting_searched(study: StudyRecord) -> bool:
     """True if the study searches hyperparameters beside N and s."""
     search = study.config.get("search")
@@ -163,53 +149,6 @@ def is_setting_searched(study: StudyRecord) -> bool:
 def is_builtin(study: StudyRecord) -> bool:
     """True if the study's examples are the built-in, made-up ones."""
     return study.data_fingerprint.startswith("builtin:")
-
-
-def _measured_to_dict(model: MeasuredModel | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    measurement = model.measurement
-    return {
-        "status": "verified",
-        "num_instances": model.candidate.num_instances,
-        "sparsity": model.candidate.sparsity,
-        "hyperparameters": dict(model.candidate.hyperparameters),
-        "sparsity_achieved": measurement.sparsity,
-        "accuracy": measurement.accuracy,
-        "accuracy_loss": model.accuracy_loss,
-        "accuracy_loss_interval": _pair(model.interval),
-        "speed_status": model.speed_mark,
-        "throughput": measurement.throughput.throughput,
-        "speedup": measurement.speedup,
-        "speedup_quartiles": [
-            measurement.throughput.speedup_q1,
-            measurement.throughput.speedup_q3,
-        ],
-        "is_clean": measurement.throughput.is_clean,
-        "checkpoint": measurement.checkpoint,
-    }
-
-
-def _predicted_to_dict(model: PredictedModel) -> dict[str, Any]:
-    return {
-        "status": model.mark,
-        "num_instances": model.candidate.num_instances,
-        "sparsity": model.candidate.sparsity,
-        "hyperparameters": dict(model.candidate.hyperparameters),
-        "accuracy": model.accuracy,
-        "accuracy_loss": model.accuracy_loss,
-        "accuracy_loss_interval": _pair(model.interval),
-        "speedup": model.speedup,
-        "speed_status": "verified" if model.is_speed_measured else "predicted",
-        "speedup_interval": _pair(model.speedup_interval),
-        "chance": model.chance,
-        "chance_best": model.chance_best,
-        "is_extrapolated": model.is_extrapolated,
-    }
-
-
-def _pair(interval: Interval) -> list[float]:
-    return [interval.low, interval.high]
 
 
 def _rule(answer: BudgetAnswer) -> str:
@@ -222,6 +161,27 @@ def _rule(answer: BudgetAnswer) -> str:
         f"a model is within a budget if the chance that its true loss is within it is at least "
         f"{answer.confidence:g}"
     )
+
+
+def _paired_on(model: MeasuredModel) -> str:
+    if model.is_paired:
+        return f"paired on {model.measurement.num_examples:,} examples"
+    return "not paired"
+
+
+def _pairing(answers: Sequence[BudgetAnswer], study: StudyRecord) -> Iterator[str]:
+    """Yield on what the intervals and chances of the verified models rest."""
+    measured = [m for a in answers for m in (a.best, a.closest) if m is not None]
+    shown = {m.candidate: m.is_paired for m in measured if not m.candidate.is_baseline}
+    others = (m for a in answers for m in a.predicted if not m.candidate.is_baseline)
+    shown |= {m.candidate: m.is_paired for m in others if m.is_paired is not None}
+    unpaired = [str(candidate) for candidate, is_paired in shown.items() if not is_paired]
+    if len(unpaired) < len(shown) and study.baseline is not None:
+        num_examples = study.baseline.num_examples
+        yield f"losses of verified models: paired test on {num_examples:,} examples"
+    if unpaired:
+        more = f" and {len(unpaired) - 3} more" if len(unpaired) > 3 else ""
+        yield f"not paired, so with wider intervals: {', '.join(unpaired[:3])}{more}"
 
 
 def _tried(outcome: Outcome) -> str:
@@ -241,7 +201,12 @@ def _answer_sentences(answer: BudgetAnswer, study: StudyRecord) -> Iterator[str]
         yield f"Within {100 * answer.budget:.1f} points: {best.candidate}, verified."
         yield (
             f"  accuracy {100 * best.measurement.accuracy:.1f}, loss "
-            f"{_points(best.accuracy_loss)} points (95 % interval {_range(best.interval)})"
+            f"{_points(best.accuracy_loss)} points (95 % interval {_range(best.interval)}, "
+            f"{_paired_on(best)})"
+        )
+        yield (
+            f"  chance {best.chance_within(answer.budget):.2f} that the true loss is at most "
+            f"{100 * answer.budget:.1f} points"
         )
         yield (
             f"  {speed.throughput:.0f} seq/s, {best.speedup:.2f}x"
@@ -306,7 +271,7 @@ def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
         shown: Candidate | None = None
         if answer.best is not None and answer.is_met:
             shown = answer.best.candidate
-            yield f"{budget}  {_measured_row(answer.best)}"
+            yield f"{budget}  {_measured_row(answer.best, answer.budget)}"
         else:
             yield f"{budget}  {_none_meets(answer)}"
         for model in answer.predicted:
@@ -314,12 +279,12 @@ def _answer_table(answers: Sequence[BudgetAnswer]) -> Iterator[str]:
                 yield f"{'':6}  {_predicted_row(model)}"
 
 
-def _measured_row(model: MeasuredModel) -> str:
+def _measured_row(model: MeasuredModel, budget: float) -> str:
     speed = model.measurement.throughput
     start = _row(model.candidate, "verified", model.measurement.accuracy, model.accuracy_loss)
     speedup = f"{_speedup(model)}{disturbed_mark(model.measurement)}"
-    end = f"  {speedup:>9}  {speed.throughput:6.0f}{_setting(model.candidate, 16)}"
-    return f"{start} {_interval(model.interval)}{end}"
+    end = f"  {speedup:>9}  {speed.throughput:6.0f}  {model.chance_within(budget):6.2f}"
+    return f"{start} {_interval(model.interval)}{end}{_setting(model.candidate, 8)}"
 
 
 def _predicted_row(model: PredictedModel) -> str:

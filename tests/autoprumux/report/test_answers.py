@@ -1,12 +1,14 @@
+import csv
 import json
+import re
 from dataclasses import dataclass, replace
 
 import pytest
 
 from autoprumux.answers import BudgetAnswer, answer_budgets
 from autoprumux.records import Candidate, StudyRecord
+from autoprumux.report.answer_rows import answers_to_csv, answers_to_rows
 from autoprumux.report.answers import (
-    answers_to_rows,
     format_answers,
     format_outcome,
     outcome_to_dict,
@@ -55,6 +57,60 @@ def test_a_table_marks_what_is_measured_and_what_is_only_predicted(study):
     assert header.split()[-2:] == ["chance", "best"]
 
 
+def without_bits(study, *numbers):
+    """The study without the correctness of single examples of these trials, as a file has it."""
+    trials = [
+        replace(t, measurement=replace(t.measurement, correctness=b""))
+        if t.number in numbers
+        else t
+        for t in study.trials
+    ]
+    return replace(study, trials=tuple(trials))
+
+
+def test_a_table_has_the_chance_of_the_answer_and_what_it_rests_on(study):
+    answers = answer_budgets(study, [0.02])
+
+    lines = format_answers(study, answers).splitlines()
+
+    header, row = (next(x for x in lines if x.startswith(s)) for s in ("budget", "   2.0"))
+    end = header.index("chance") + len("chance")
+    assert row[:end].split()[-1] == f"{answers[0].best.chance_within(0.02):.2f}"
+    assert "losses of verified models: paired test on 1,000 examples" in lines
+    assert "not paired" not in " ".join(lines)
+
+
+def test_a_loss_that_rests_on_two_accuracies_alone_is_told(study):
+    some, none = without_bits(study, 2), without_bits(study, 0)
+
+    told_some, told_none = (format_answers(s, answer_budgets(s, [0.02])) for s in (some, none))
+    searched = format_outcome(outcome_of(some, 0.02), "sqlite:///autoprumux.db")
+
+    assert "paired test on 1,000 examples\nnot paired, so with wider intervals: N=1 s=0.60\n" in (
+        told_some
+    )
+    assert "paired test on" not in told_none
+    assert "not paired, so with wider intervals: N=1 s=0.60" in told_none
+    assert ", not paired)\n" in searched
+
+
+@pytest.mark.parametrize("is_paired", [True, False])
+def test_programs_are_told_the_chance_of_the_answer_and_what_it_rests_on(study, is_paired):
+    answers = answer_budgets(study if is_paired else without_bits(study, 0), [0.02])
+
+    (row,) = answers_to_rows(answers)
+    first, *_ = csv.DictReader(answers_to_csv(answers).splitlines())
+
+    best = row["best"]
+    assert best["chance"] == answers[0].best.chance_within(0.02)
+    assert best["is_paired"] is is_paired
+    assert best["num_examples"] == 1000
+    assert (first["role"], float(first["chance"])) == ("best", best["chance"])
+    assert (first["is_paired"], first["num_examples"]) == (str(is_paired), "1000")
+    for model in row["predicted"]:
+        assert model["is_paired"] is (is_paired if model["status"] == "verified" else None)
+
+
 def test_a_budget_that_no_faster_model_meets_names_the_closest_and_its_budget(study):
     text = format_answers(study, answer_budgets(study, [0.0]))
 
@@ -90,8 +146,11 @@ def test_a_search_ends_with_answer_runners_up_cost_and_how_to_go_on(study):
 
     lines = text.splitlines()
     assert lines[0] == "Within 2.0 points: N=1 s=0.60, verified."
-    assert "95 % interval" in lines[1]
-    assert "quartiles" in lines[2]
+    assert re.search(r"loss \d.* points \(95 % interval .*, paired on 1,000 examples\)$", lines[1])
+    best = outcome_of(study, 0.02).answers[0].best
+    chance = best.chance_within(0.02)
+    assert lines[2] == f"  chance {chance:.2f} that the true loss is at most 2.0 points"
+    assert "quartiles" in lines[3]
     assert sum(line.startswith("  ") and line.endswith("s") for line in lines) >= 9
     assert "failed: N=10 s=0.95  sparsity_not_reached: Pruning reached 0.91" in text
     assert "10 of 36 candidates tried in 8.3 minutes" in text

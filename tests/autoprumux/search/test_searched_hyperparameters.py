@@ -19,8 +19,8 @@ from autoprumux.evaluators.synthetic import SyntheticEvaluator
 from autoprumux.exporting.choice import choose_by_budget
 from autoprumux.hyperparameters import make_hyperparameter
 from autoprumux.records import Candidate, Measurement, StudyRecord
-from autoprumux.report.answer_rows import answers_to_csv
-from autoprumux.report.answers import answers_to_rows, format_answers, format_outcome
+from autoprumux.report.answer_rows import answers_to_csv, answers_to_rows
+from autoprumux.report.answers import format_answers, format_outcome
 from autoprumux.report.page.front import front_info
 from autoprumux.report.page.surfaces import surface_info
 from autoprumux.report.page.trials import columns, trial_rows
