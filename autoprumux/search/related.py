@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Protocol
 
+from autoprumux.errors import StorageError
 from autoprumux.records import Measurement, StudyRecord
 from autoprumux.storage.priors import Served
 from autoprumux.surrogates.noise import measurement_variance, sampling_variance
@@ -40,7 +41,7 @@ class RelatedStudies:
     so that a resumed search goes on as an uninterrupted one, whatever has become of the others.
 
     Args:
-        load_studies: Yields all studies of the database with their trials.
+        load_studies: Yields all studies of the database that can be read, with their trials.
         prior: Remembers which of them served.
     """
 
@@ -63,6 +64,12 @@ class RelatedStudies:
             served = self._prior.keep({s.name: frozenset(_measured(s)) for s in serving})
         # Another process may have stored more than was read before.
         studies = {study.name: study for study in self._load_studies()} if served else {}
+        gone = served.keys() - studies.keys()
+        if gone:
+            raise StorageError(
+                f"Study `{min(gone)}`, which study `{record.name}` learns from, cannot be read any "
+                "more. Restore a copy of the database, or search under another name (`--study`)."
+            )
         return _others([_of_trials(studies[n], numbers) for n, numbers in served.items()], record)
 
 
@@ -149,7 +156,8 @@ def _recipe(study: StudyRecord) -> object:
     trainer = study.config.get("trainer")
     if not isinstance(trainer, Mapping):
         return None
-    model = {"widening": "keys", **(trainer.get("model") or {})}  # before there was a choice
+    before = {"widening": "keys", "wide_source": ""}  # as all studies before there was a choice
+    model = {**before, **(trainer.get("model") or {})}
     phases = {k: v for k, v in trainer.items() if isinstance(v, Mapping) and "num_updates" in v}
     if model["widening"] == "keys":
         phases.pop("narrow", None)

@@ -7,7 +7,7 @@ corner it is the fallback of reference-spec, section 7.4.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -42,11 +42,21 @@ class BilinearSurrogate:
 
     Undefined outside the measured points, unless extrapolation is asked for; then the prediction
     is flagged. The standard deviation is the root mean square of the leave-one-out errors, or the
-    range of the values where too few points are left for those; it is 0 at measured points.
+    range of the values where too few points are left for those; at measured points it is that of
+    their noise.
+
+    Args:
+        extrapolate: True goes on outside the measured points.
+        noise_stds: Of the measured values; 0 for those left out.
     """
 
-    def __init__(self, *, extrapolate: bool = False) -> None:
-        self._extrapolate = extrapolate
+    def __init__(
+        self,
+        *,
+        extrapolate: bool = False,
+        noise_stds: Mapping[Candidate, float] | None = None,
+    ) -> None:
+        self._extrapolate, self._noise_stds = extrapolate, noise_stds or {}
         self.fit([], [])
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
@@ -102,7 +112,7 @@ class BilinearSurrogate:
         width, sparsity = float(candidate.num_instances), candidate.sparsity
         row = self._rows.get(width, {})
         if sparsity in row:
-            return Prediction(row[sparsity], 0.0)
+            return Prediction(row[sparsity], self._noise_stds.get(candidate.cell, 0.0))
         inside = _across_rows(self._rows, width, sparsity)
         if inside is not None:
             return Prediction(inside, self._std)
@@ -123,14 +133,29 @@ def leave_one_out(
             extrapolated).
 
     Returns:
-        `K` predictions; `None` where fewer than two points are left on every line asked for.
+        `K` predictions; `None` where fewer than two points are left on every line asked for. The
+        standard deviation is the root mean square error of leaving out the other points alike,
+        without the one in question.
 
     Raises:
         UsageError: See `Surrogate.fit`.
     """
     check_points(candidates, values)
-    rows, columns = _grid(candidates, values), _columns(candidates, values)
-    return [_left_out(rows, columns, candidate, direction) for candidate in candidates]
+    means = _left_out_means(candidates, values, direction)
+    return [
+        None
+        if mean is None
+        else replace(mean, std=_error_of_others(candidates, values, direction, place))
+        for place, mean in enumerate(means)
+    ]
+
+
+def are_surrounded(points: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[bool]:
+    """Yield for `M` candidates whether an interpolant of the points is defined there."""
+    surrogate = BilinearSurrogate()
+    surrogate.fit(points, [0.0] * len(points))
+    found: list[bool] = (~np.isnan(surrogate.cells(candidates).values)).tolist()
+    return found
 
 
 def _grid(candidates: Sequence[Candidate], values: Sequence[float]) -> _Grid:
@@ -222,8 +247,24 @@ def _left_out(
     return Prediction(mean, 0.0, is_extrapolated)
 
 
-def _typical_error(candidates: Sequence[Candidate], values: Sequence[float]) -> float:
-    predictions = leave_one_out(candidates, values, direction="both")
+def _left_out_means(
+    candidates: Sequence[Candidate], values: Sequence[float], direction: Direction
+) -> list[Prediction | None]:
+    rows, columns = _grid(candidates, values), _columns(candidates, values)
+    return [_left_out(rows, columns, candidate, direction) for candidate in candidates]
+
+
+def _error_of_others(
+    candidates: Sequence[Candidate], values: Sequence[float], direction: Direction, place: int
+) -> float:
+    others = [*range(place), *range(place + 1, len(candidates))]
+    return _typical_error([candidates[k] for k in others], [values[k] for k in others], direction)
+
+
+def _typical_error(
+    candidates: Sequence[Candidate], values: Sequence[float], direction: Direction = "both"
+) -> float:
+    predictions = _left_out_means(candidates, values, direction)
     errors = [
         prediction.mean - value
         for prediction, value in zip(predictions, values, strict=True)

@@ -14,6 +14,7 @@ from autoprumux.records import Candidate
 from autoprumux.surrogates.curve_ensemble import CurveEnsemble, Points
 from autoprumux.surrogates.curves import LossCurves
 from autoprumux.surrogates.forecasts import LossForecasts, normal_cdfs
+from autoprumux.surrogates.loss_columns import LossColumns
 from autoprumux.surrogates.structured import doubt
 
 Array = NDArray[np.float64]
@@ -37,8 +38,9 @@ class CurveLosses:
     Args:
         losses: Measured losses, that of the baseline left out.
         least: Losses that candidates stopped early have at least.
-        accuracy: Measured accuracy of the baseline, whose error all losses share.
-        num_examples: Validation examples behind every accuracy.
+        variances: Of the measured accuracies, see `noise.measurement_variance`.
+        shared: Variance of the baseline's accuracy, whose error all losses share; see
+            `noise.sampling_variance`, as losses are against this very model.
         curves: What is possible; the published ones if None.
     """
 
@@ -47,20 +49,18 @@ class CurveLosses:
         losses: Mapping[Candidate, float],
         least: Mapping[Candidate, float],
         *,
-        accuracy: float,
-        num_examples: int,
+        variances: Mapping[Candidate, float],
+        shared: float,
         curves: LossCurves | None = None,
     ) -> None:
-        curves = curves or LossCurves.published()
+        columns = LossColumns(curves) if curves else LossColumns.published()
         trained = {c: loss for c, loss in losses.items() if loss <= _LOST}
         events = dict(least) | {c: _LOST for c, loss in losses.items() if loss > _LOST}
         values = np.array(list(trained.values()), dtype=np.float64)
-        shares = np.clip(accuracy - np.array([0.0, *values]), 0.0, 1.0)
-        variances = shares * (1.0 - shares) / num_examples
-        points = Points(list(trained), values, variances[1:] + doubt(values), float(variances[0]))
-        told = _log_chance_above(curves, events)
-        told += math.log(_UNLIKELY) * curves.collapses(list(trained)).sum(axis=1)
-        self._ensemble = CurveEnsemble(curves, points, told)
+        noise = np.array([variances[c] for c in trained], dtype=np.float64) + doubt(values)
+        told = _log_chance_above(columns, events)
+        told += math.log(_UNLIKELY) * columns.curves.num_collapses(list(trained))
+        self._ensemble = CurveEnsemble(columns, Points(list(trained), values, noise, shared), told)
 
     def predict(self, candidates: Sequence[Candidate]) -> LossForecasts:
         """See `LossModel`."""
@@ -76,9 +76,11 @@ class CurveLosses:
         )
 
 
-def _log_chance_above(curves: LossCurves, least: Mapping[Candidate, float]) -> Array:
+def _log_chance_above(columns: LossColumns, least: Mapping[Candidate, float]) -> Array:
     """Logarithm of each curve's chance that losses are at least so large, `(E,)`."""
+    if not least:
+        return np.zeros(len(columns.curves))
     bounds = np.array(list(least.values()), dtype=np.float64)
-    margins = (curves.losses(list(least)) - bounds) / _EVENT_STD
-    chances = np.where(curves.collapses(list(least)), 1.0, normal_cdfs(margins))
-    return np.asarray(np.log(np.maximum(chances, _UNLIKELY)).sum(axis=1), dtype=np.float64)
+    margins = (columns.at(list(least)) - bounds[:, None]) / _EVENT_STD  # (K, E)
+    chances = np.where(columns.curves.collapses(list(least)).T, 1.0, normal_cdfs(margins))
+    return np.asarray(np.log(np.maximum(chances, _UNLIKELY)).sum(axis=0), dtype=np.float64)

@@ -63,25 +63,39 @@ class LossCurves:
         return LossCurves(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def losses(self, candidates: Sequence[Candidate]) -> Array:
-        """Losses of trained models, fractions, `(E, M)`."""
+        """Losses of trained models, fractions, `(E, M)`.
+
+        Powers are taken once for each width and sparsity, of which a grid has few.
+        """
         x, c = places(candidates)
+        widths, row = np.unique(x, return_inverse=True)
+        pruned, column = np.unique(c, return_inverse=True)
         with np.errstate(divide="ignore"):
-            log_x, log_c = np.log(x), np.log(c)
-        multiplexing = np.exp(self.log_m[:, None] + np.outer(self.u, log_x))
-        pruning = np.exp(self.log_p[:, None] + np.outer(self.v, log_c))
+            log_x, log_c = np.log(widths), np.log(pruned)
+        multiplexing = np.exp(self.log_m[:, None] + np.outer(self.u, log_x))[:, row]
+        pruning = np.exp(self.log_p[:, None] + np.outer(self.v, log_c))[:, column]
         losses = multiplexing + pruning
         (bent,) = np.nonzero(self.r != 1.0)
         r = self.r[bent, None]
         larger = np.maximum(multiplexing[bent], pruning[bent])
         ratio = np.minimum(multiplexing[bent], pruning[bent]) / np.maximum(larger, 1e-300)
         losses[bent] = larger * (1.0 + ratio**r) ** (1.0 / r)
-        losses += np.outer(self.q, x * c) - self.h[:, None]
-        return np.asarray(np.clip(losses, 0.0, self.k[:, None]), dtype=np.float64)
+        losses += np.outer(self.q, x * c)
+        losses -= self.h[:, None]
+        np.maximum(losses, 0.0, out=losses)
+        np.minimum(losses, self.k[:, None], out=losses)
+        return np.asarray(losses, dtype=np.float64)
 
     def collapses(self, candidates: Sequence[Candidate]) -> NDArray[np.bool_]:
         """Which candidates collapse, `(E, M)`."""
         x, c = places(candidates)
         return np.asarray((x + c)[None, :] > self.t[:, None], dtype=np.bool_)
+
+    def num_collapses(self, candidates: Sequence[Candidate]) -> NDArray[np.int64]:
+        """How many of the candidates collapse, `(E,)`."""
+        x, c = places(candidates)
+        kept = np.searchsorted(np.sort(x + c), self.t, side="right")
+        return np.asarray(len(x) - kept, dtype=np.int64)
 
 
 def places(candidates: Sequence[Candidate]) -> tuple[Array, Array]:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ class LossForecasts:
     interval_share: float = 1.0
     """Of the standard deviation: what a normal's would be whose intervals hold as often."""
 
-    @property
+    @cached_property
     def mean(self) -> Array:
         """Expected losses, `(M,)`."""
         return np.asarray((self.weights * self.means).sum(axis=0), dtype=np.float64)
@@ -40,6 +41,21 @@ class LossForecasts:
         """Standard deviations, `(M,)`, for intervals as if the losses were normal."""
         squares = self.weights * (self.stds**2 + (self.means - self.mean) ** 2)
         return np.asarray(self.interval_share * np.sqrt(squares.sum(axis=0)), dtype=np.float64)
+
+    def moved_to(self, mean: Array) -> "LossForecasts":
+        """Yield the same distributions around other expected losses, `(M,)`."""
+        shift = mean - self.mean
+        return replace(self, means=self.means + shift) if shift.any() else self
+
+    def of(self, columns: NDArray[np.int64]) -> "LossForecasts":
+        """Yield the forecasts of some of the candidates."""
+        return replace(
+            self,
+            weights=self.weights[:, columns],
+            means=self.means[:, columns],
+            stds=self.stds[:, columns],
+            chances_trained=self.chances_trained[columns],
+        )
 
     def chances_at_most(self, losses: Array, noise_stds: Array) -> Array:
         """Chance of each that its measured loss is at most this, `(M,)`.

@@ -8,6 +8,7 @@ weights; on a small model that keeps its shape while weights go, it is about 0.7
 as `z = (log c0/c1, log b/c1, log d)`, which keeps them positive.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from autoprumux.records import Candidate
 from autoprumux.surrogates.base import Prediction, check_points
+from autoprumux.surrogates.bilinear import are_surrounded
 
 Array = NDArray[np.float64]
 
@@ -29,8 +31,9 @@ counts as: so many that a surprising point moves the law instead of counting as 
 _INTERVAL_STD, _INTERVAL_WEIGHT = 0.10, 1.5
 """The same for intervals: few, as tables that follow the law miss it by a fifth of that
 (tuning family of `benchmarks/search.py`) and recorded ones by twice as much."""
-_MAX_STEPS = 50
+_MAX_STEPS, _SETTLED = 50, 1e-9
 _MAX_STEP = 1.0
+_BASELINE = Candidate(1, 0.0)
 
 
 class LatencySurrogate:
@@ -49,8 +52,7 @@ class LatencySurrogate:
     @property
     def shares(self) -> tuple[float, float, float]:
         """Fitted `(c0, c1, b)`, with sum 1."""
-        c0, c1, b = (float(share) for share in _shares(self._z))
-        return c0, c1, b
+        return _shares(self._z)
 
     @property
     def prior_covariance(self) -> Array:
@@ -69,57 +71,68 @@ class LatencySurrogate:
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
         """See `Surrogate.fit`; values are natural logarithms of speed-ups."""
         check_points(candidates, values)
+        self._points = [_BASELINE, *candidates]
         places, target = _places(candidates), np.asarray(values, dtype=np.float64)
         precision = np.diag(1.0 / _PRIOR_STD**2)
         z, variance = self._prior.copy(), _LAW_STD**2
+        mean, jacobian = _law(places, z)
         for _ in range(_MAX_STEPS):
-            mean, jacobian = _law(places, z)
             hessian = precision + jacobian.T @ jacobian / variance
             gradient = jacobian.T @ (target - mean) / variance - precision @ (z - self._prior)
-            step = np.clip(np.linalg.solve(hessian, gradient), -_MAX_STEP, _MAX_STEP)
+            step = np.linalg.solve(hessian, gradient)
+            step = np.minimum(np.maximum(step, -_MAX_STEP), _MAX_STEP)
             z = z + step
-            residual = target - _law(places, z)[0]
-            variance = _variance(residual, _LAW_STD, _LAW_WEIGHT)
-            if np.abs(step).max() < 1e-10:
+            mean, jacobian = _law(places, z)
+            variance = _variance(target - mean, _LAW_STD, _LAW_WEIGHT)
+            if np.abs(step).max() < _SETTLED:
                 break
-        mean, jacobian = _law(places, z)
         variance = _variance(target - mean, _INTERVAL_STD, _INTERVAL_WEIGHT)
         self._z, self._variance = z, variance
         self._covariance = np.linalg.inv(precision + jacobian.T @ jacobian / variance)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`; defined everywhere, exactly 0 at the dense baseline."""
+        is_inside = are_surrounded(self._points, candidates)
         means, jacobian = _law(_places(candidates), self._z)
         variances = np.einsum("kp,pq,kq->k", jacobian, self._covariance, jacobian)
         return [
             Prediction(0.0, 0.0)
             if candidate.is_baseline
-            else Prediction(float(mean), float(np.sqrt(variance + self._variance)))
-            for candidate, mean, variance in zip(candidates, means, variances, strict=True)
+            else Prediction(float(mean), float(np.sqrt(variance + self._variance)), not inside)
+            for candidate, mean, variance, inside in zip(
+                candidates, means, variances, is_inside, strict=True
+            )
         ]
 
 
 def _places(candidates: Sequence[Candidate]) -> Array:
-    """`(2, K)`: N and `1 - s`."""
+    """`(2, K)`: `1 / N` and `log(1 - s)`."""
     pairs = [(c.num_instances, 1.0 - c.sparsity) for c in candidates]
-    return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    widths, dense = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return np.stack([1.0 / widths, np.log(dense)])
 
 
-def _shares(z: Array) -> Array:
-    weights = np.exp([z[0], 0.0, z[1]])
-    return np.asarray(weights / weights.sum(), dtype=np.float64)
+def _shares(z: Array) -> tuple[float, float, float]:
+    """`c0`, `c1` and `b`."""
+    c0, b = math.exp(z[0]), math.exp(z[1])
+    total = c0 + 1.0 + b
+    return c0 / total, 1.0 / total, b / total
 
 
 def _law(places: Array, z: Array) -> tuple[Array, Array]:
     """Log speed-up `(K,)` and its derivative by `z`, `(K, 3)`."""
-    widths, dense = places
-    shares, power = _shares(z), float(np.exp(z[2]))
-    kept = dense**power
-    design = np.stack([1.0 / widths, kept / widths, np.ones_like(widths)], axis=1)
-    latency = design @ shares  # (K, 3) -> (K,)
-    by_share = shares[None, :] * (design - latency[:, None]) / latency[:, None]
-    by_power = shares[1] * kept / widths * np.log(dense) * power / latency
-    return -np.log(latency), -np.stack([by_share[:, 0], by_share[:, 2], by_power], axis=1)
+    groups, log_dense = places
+    c0, c1, b = _shares(z)
+    power = math.exp(z[2])
+    by_power = power * log_dense
+    removable = c1 * groups * np.exp(by_power)
+    fixed = c0 * groups
+    latency = fixed + removable + b
+    jacobian = np.empty((len(latency), 3))
+    jacobian[:, 0] = c0 - fixed / latency
+    jacobian[:, 1] = b - b / latency
+    jacobian[:, 2] = -removable * by_power / latency
+    return -np.log(latency), jacobian
 
 
 def _variance(residual: Array, std: float, weight: float) -> float:

@@ -13,7 +13,13 @@ from autoprumux.records import Candidate, Measurement
 from autoprumux.surrogates.base import Prediction, Surrogate
 from autoprumux.surrogates.bilinear import BilinearSurrogate
 from autoprumux.surrogates.latency import LatencySurrogate
+from autoprumux.surrogates.noise import (
+    expected_variances,
+    measurement_variance,
+    sampling_variance,
+)
 from autoprumux.surrogates.performance import BASELINE, PerformanceModel
+from autoprumux.surrogates.related import Others
 from autoprumux.surrogates.structured import StructuredSurrogate
 from autoprumux.surrogates.table import TableSurrogate
 
@@ -50,7 +56,8 @@ class PaperPair:
     def accuracies(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
         inner = [c for c in measured if c.num_instances > 1 and c.sparsity > 0]
-        surrogate = BilinearSurrogate()
+        noise = {c: math.sqrt(measurement_variance(measured[c])) for c in inner}
+        surrogate = BilinearSurrogate(noise_stds=noise)
         surrogate.fit(inner, [measured[candidate].accuracy for candidate in inner])
         return surrogate.predict(candidates)
 
@@ -67,15 +74,17 @@ class StructuredPair:
     def accuracies(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
         baseline = measured[BASELINE]
-        noise = _binomial_std(baseline.accuracy, baseline.num_examples)
-        surrogate = StructuredSurrogate(noise_std=noise)
+        variances = {c: measurement_variance(m) for c, m in measured.items()}
+        shared = math.sqrt(sampling_variance(baseline))
+        surrogate = StructuredSurrogate(noise_std=shared, variances=variances)
         points = list(measured)
         surrogate.fit(points, [baseline.accuracy - measured[c].accuracy for c in points])
+        losses = [loss for loss in surrogate.predict(candidates) if loss is not None]
+        accuracies = [baseline.accuracy - loss.mean for loss in losses]
+        noise = expected_variances(accuracies, baseline.num_examples)
         return [
-            None
-            if loss is None
-            else Prediction(baseline.accuracy - loss.mean, math.hypot(loss.std, noise))
-            for loss in surrogate.predict(candidates)
+            Prediction(accuracy, math.hypot(loss.std, math.sqrt(own)), loss.is_extrapolated)
+            for accuracy, loss, own in zip(accuracies, losses, noise.tolist(), strict=True)
         ]
 
     def log_speedups(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
@@ -84,33 +93,51 @@ class StructuredPair:
 
 
 class PerformancePair:
-    """What search and query use: all of these together, bounded by measured neighbours."""
+    """What search and query use: all of these together, bounded by measured neighbours.
 
-    name = "performance model"
+    Args:
+        cells: Between which expected losses are kept; those that are asked for if there are none.
+        failed: Cells that failed, see `telling_failures`.
+        stopped: Most accuracy that cells stopped early could have reached.
+        others: What studies of other tasks tell, if they are the prior.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Candidate] = (),
+        failed: Mapping[Candidate, float] | None = None,
+        stopped: Mapping[Candidate, float] | None = None,
+        others: Others | None = None,
+    ) -> None:
+        self.name = "performance model" + (" + prior" if others else "")
+        self._cells, self._others = cells, others
+        self._failed, self._stopped = failed or {}, stopped or {}
 
     def accuracies(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
-        model = PerformanceModel.from_measured(measured, {}, candidates)
         return [
             Prediction(p.accuracy, p.accuracy_std, p.is_extrapolated)
-            for p in model.predict(candidates)
+            for p in self._fitted(measured, candidates).predict(candidates)
         ]
 
     def log_speedups(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
         """See `SurrogatePair`."""
-        model = PerformanceModel.from_measured(measured, {}, candidates)
         return [
             Prediction(math.log(p.speedup), p.log_speedup_std, p.is_extrapolated)
-            for p in model.predict(candidates)
+            for p in self._fitted(measured, candidates).predict(candidates)
         ]
+
+    def _fitted(self, measured: Measured, candidates: Sequence[Candidate]) -> PerformanceModel:
+        return PerformanceModel.from_measured(
+            measured,
+            self._failed,
+            self._cells or candidates,
+            stopped=self._stopped,
+            others=self._others,
+        )
 
 
 def _fitted_speeds(surrogate: Surrogate, measured: Measured) -> Surrogate:
     points = [candidate for candidate in measured if not candidate.is_baseline]
     surrogate.fit(points, [math.log(measured[candidate].speedup) for candidate in points])
     return surrogate
-
-
-def _binomial_std(accuracy: float, num_examples: int) -> float:
-    share = min(max(accuracy, 0.0), 1.0)
-    return math.sqrt(share * (1.0 - share) / max(num_examples, 1))

@@ -6,8 +6,8 @@ smaller in N and s. Speed-up is the latency law and what measured points deviate
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from autoprumux.errors import NoBaselineError
 from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.bilinear import BilinearSurrogate
+from autoprumux.surrogates.bounded import TIE, BoundedLosses
 from autoprumux.surrogates.curve_losses import CurveLosses
 from autoprumux.surrogates.forecasts import LossForecasts, LossModel, normal_cdf
+from autoprumux.surrogates.monotone import MonotoneValues
+from autoprumux.surrogates.noise import SEED_STD, expected_variances, sampling_variance
 from autoprumux.surrogates.related import Others
 from autoprumux.surrogates.related_losses import RelatedLosses
 from autoprumux.surrogates.speedups import SpeedupModel
@@ -38,8 +41,6 @@ _MISHAPS = frozenset({"out_of_memory", "data_error", "disk_full", "timed_out", "
 """Causes of failure that say nothing about the accuracy of larger candidates."""
 _QUARTILES_PER_STD = 1.349
 """Interquartile range of a normal distribution in standard deviations."""
-_TIE = 1e-9
-"""Losses equal up to rounding of the subtraction count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,41 +70,6 @@ class PerformancePrediction:
     """True if no measured points surround the candidate."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _BoundedLosses:
-    """Losses of `M` candidates, cut off at those of measured neighbours; all `(M,)`."""
-
-    forecasts: LossForecasts
-    expected: NDArray[np.float64]
-    noise: NDArray[np.float64]
-    """Standard deviation of measuring each."""
-    least: NDArray[np.float64]
-    most: NDArray[np.float64]
-    chances_trained: NDArray[np.float64]
-    _known: dict[float, list[float]] = field(default_factory=dict, init=False)
-
-    def chances_within(self, budget: float) -> list[float]:
-        """Yield the chances of losing at most `budget`; asked again, the same list."""
-        if budget not in self._known:
-            self._known[budget] = self._chances_within(budget + _TIE).tolist()
-        return self._known[budget]
-
-    @cached_property
-    def _cut_off(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Chances that are below and up to the bounds."""
-        low = self.forecasts.chances_at_most(self.least, self.noise)
-        return low, self.forecasts.chances_at_most(self.most, self.noise)
-
-    def _chances_within(self, border: float) -> NDArray[np.float64]:
-        low, high = self._cut_off
-        within = self.forecasts.chances_at_most(np.full_like(low, border), self.noise)
-        left = high - low
-        is_open = left > _TIE
-        share = (np.clip(within, low, high) - low) / np.where(is_open, left, 1.0)
-        share = np.where(is_open, share, self.expected <= border)
-        return np.asarray(self.chances_trained * share, dtype=np.float64)
-
-
 class PerformanceModel:
     """Predicts every candidate, even with only the baseline measured."""
 
@@ -115,6 +81,7 @@ class PerformanceModel:
         validation_size: int,
         stopped: Mapping[Candidate, float] | None = None,
         others: Others | None = None,
+        grid: Sequence[Candidate] = (),
     ) -> None:
         self._measured = dict(measured)
         self._others = others
@@ -122,9 +89,13 @@ class PerformanceModel:
         self._failed = dict(failed)
         self._num_examples = validation_size
         self._baseline = measured[BASELINE].accuracy
+        self._sampling = {c: sampling_variance(m, validation_size) for c, m in measured.items()}
+        self._variances = {c: variance + SEED_STD**2 for c, variance in self._sampling.items()}
         self._predictions: dict[Candidate, PerformancePrediction] = {}
-        self._bounded: dict[Candidate, tuple[_BoundedLosses, int]] = {}
+        self._bounded: dict[Candidate, tuple[BoundedLosses, int]] = {}
         self._fit()
+        self._monotone = MonotoneValues([], np.empty(0))
+        self._predict_grid([c for c in dict.fromkeys(grid) if c not in measured])
 
     @classmethod
     def from_measured(
@@ -143,8 +114,10 @@ class PerformanceModel:
             measured: Finished trials; must hold the dense baseline.
             failed: Candidates that failed, and the chance that a larger one trains; see
                 `telling_failures`.
-            grid: Candidates of which the unmeasured are predicted at once, others when asked for.
-            validation_size: Examples behind a new accuracy; the baseline's if None.
+            grid: Candidates of which the unmeasured are predicted at once, with losses that never
+                fall with N or s; others are predicted when asked for, between those.
+            validation_size: Examples behind a new accuracy, and behind measured ones that don't
+                tell; the baseline's if None.
             stopped: Most accuracy that candidates stopped early could have reached; larger ones
                 are taken to reach no more.
             others: What studies of other tasks tell; None means what is published.
@@ -156,15 +129,18 @@ class PerformanceModel:
         if BASELINE not in measured:
             raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
         size = validation_size or measured[BASELINE].num_examples
-        model = cls(measured, failed, validation_size=size, stopped=stopped, others=others)
-        model.predict([candidate for candidate in grid if candidate not in measured])
-        return model
+        return cls(
+            measured, failed, validation_size=size, stopped=stopped, others=others, grid=grid
+        )
 
     def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
         """Predict `M` candidates, in their order; defined for every candidate."""
         new = [c for c in dict.fromkeys(candidates) if c not in self._predictions]
-        if new:
-            self._predictions.update(zip(new, self._predict_new(new), strict=True))
+        measured = [c for c in new if c in self._measured]
+        self._predictions |= {c: self._measured_prediction(c) for c in measured}
+        unmeasured = [c for c in new if c not in self._measured]
+        if unmeasured:
+            self._predict_unmeasured(unmeasured, self._losses.predict(unmeasured))
         return [self._predictions[candidate] for candidate in candidates]
 
     def chance_within(self, candidate: Candidate, budget: float) -> float:
@@ -173,17 +149,31 @@ class PerformanceModel:
         The predicted distribution is cut off at the losses of smaller and larger measured
         candidates.
         """
-        predicted = self.predict([candidate])[0]
-        if predicted.is_measured:
-            margin = budget + _TIE - predicted.accuracy_loss
-            return normal_cdf(margin, predicted.accuracy_loss_std)
-        losses, place = self._bounded[candidate]
-        return losses.chances_within(budget)[place]
+        return float(self.chances_within([candidate], [budget])[0, 0])
+
+    def chances_within(
+        self, candidates: Sequence[Candidate], budgets: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """See `chance_within`, `(B, M)` for `B` budgets and `M` candidates."""
+        predictions = self.predict(candidates)
+        chances = np.empty((len(budgets), len(candidates)))
+        groups: dict[int, tuple[BoundedLosses, list[int], list[int]]] = {}
+        for m, prediction in enumerate(predictions):
+            if prediction.is_measured:
+                margins = [b + TIE - prediction.accuracy_loss for b in budgets]
+                std = prediction.accuracy_loss_std
+                chances[:, m] = [normal_cdf(margin, std) for margin in margins]
+            else:
+                losses, place = self._bounded[candidates[m]]
+                _, asked, places = groups.setdefault(id(losses), (losses, [], []))
+                asked.append(m)
+                places.append(place)
+        for losses, asked, places in groups.values():
+            chances[:, asked] = losses.chances_within(budgets)[:, places]
+        return chances
 
     def _fit(self) -> None:
         self._places = _places(list(self._measured))
-        self._bilinear = BilinearSurrogate()
-        self._bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
         points = spread_out(list(self._measured))
         self._losses = self._fit_losses(points)
         self._fit_speeds(points)
@@ -200,38 +190,41 @@ class PerformanceModel:
         base = self._baseline
         losses = {c: base - self._measured[c].accuracy for c in points if not c.is_baseline}
         least = {c: base - reachable for c, reachable in self._stopped.items()}
+        shared = self._sampling[BASELINE]  # losses are against this very model
         if self._others is None:
-            return CurveLosses(losses, least, accuracy=base, num_examples=self._num_examples)
+            return CurveLosses(losses, least, variances=self._variances, shared=shared)
         return RelatedLosses(
             losses,
             least,
             others=self._others,
-            noise_std=self._noise_std(base),
+            variances=self._variances,
+            shared=shared,
             interpolant=self._bilinear,
             accuracy=base,
         )
 
-    def _noise_std(self, accuracy: float) -> float:
-        """Binomial standard deviation of one measured accuracy."""
-        share = min(max(accuracy, 0.0), 1.0)
-        return math.sqrt(share * (1.0 - share) / self._num_examples)
+    @cached_property
+    def _bilinear(self) -> BilinearSurrogate:
+        bilinear = BilinearSurrogate()
+        bilinear.fit(list(self._measured), [m.accuracy for m in self._measured.values()])
+        return bilinear
 
-    def _predict_new(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
-        unmeasured = [c for c in candidates if c not in self._measured]
-        predicted = {}
-        if unmeasured:
-            predicted = dict(zip(unmeasured, self._predict_unmeasured(unmeasured), strict=True))
-        return [predicted.get(c) or self._measured_prediction(c) for c in candidates]
+    def _predict_grid(self, candidates: Sequence[Candidate]) -> None:
+        """Predict the candidates that all others are kept between."""
+        if candidates:
+            forecasts = self._losses.predict(candidates)
+            self._monotone = MonotoneValues(candidates, forecasts.mean)
+            self._predict_unmeasured(candidates, forecasts)
 
     def _predict_unmeasured(
-        self, candidates: Sequence[Candidate]
-    ) -> Iterator[PerformancePrediction]:
+        self, candidates: Sequence[Candidate], forecasts: LossForecasts
+    ) -> None:
         places = _places(candidates)
         is_above = _dominance(self._places, places)
         is_below = _dominance(places, self._places).T
         speedups = self._speedups_of(candidates, is_above, is_below)
         is_extrapolated = np.isnan(self._bilinear.cells(candidates).values).tolist()
-        forecasts = self._losses.predict(candidates)
+        forecasts = self._monotone_forecasts(candidates, forecasts)
         doubts = np.array(list(self._failed.values()), dtype=np.float64)
         chances = -_largest(-doubts, _dominance(_places(list(self._failed)), places))
         trained = np.minimum(chances, 1.0) * forecasts.chances_trained
@@ -240,9 +233,9 @@ class PerformanceModel:
         losses = np.where(trained <= COLLAPSED, np.maximum(losses, _LOSS_AFTER_COLLAPSE), losses)
         most = np.where(trained <= COLLAPSED, math.inf, most)
         accuracies = np.clip(self._baseline - losses, 0.0, 1.0)
-        noise = np.sqrt(accuracies * (1.0 - accuracies) / self._num_examples)
+        noise = np.sqrt(expected_variances(accuracies, self._num_examples))
         stds = np.hypot(forecasts.std, noise)
-        bounded = _BoundedLosses(
+        bounded = BoundedLosses(
             forecasts=forecasts,
             expected=self._baseline - accuracies,
             noise=noise,
@@ -252,7 +245,7 @@ class PerformanceModel:
         )
         for m, candidate in enumerate(candidates):
             self._bounded[candidate] = (bounded, m)
-            yield PerformancePrediction(
+            self._predictions[candidate] = PerformancePrediction(
                 candidate=candidate,
                 accuracy=float(accuracies[m]),
                 accuracy_std=float(stds[m]),
@@ -268,9 +261,20 @@ class PerformanceModel:
                 is_extrapolated=is_extrapolated[m],
             )
 
+    def _monotone_forecasts(
+        self, candidates: Sequence[Candidate], forecasts: LossForecasts
+    ) -> LossForecasts:
+        """Move forecasts so that expected losses never fall with N or s.
+
+        They are at least 0, or the least that was measured.
+        """
+        least = min(0.0, self._baseline - max(m.accuracy for m in self._measured.values()))
+        expected = self._monotone.at(candidates, forecasts.mean)
+        return forecasts.moved_to(np.maximum(expected, least))
+
     def _measured_prediction(self, candidate: Candidate) -> PerformancePrediction:
         measurement = self._measured[candidate]
-        own, base = self._noise_std(measurement.accuracy), self._noise_std(self._baseline)
+        own, base = math.sqrt(self._sampling[candidate]), math.sqrt(self._sampling[BASELINE])
         throughput = measurement.throughput
         quartiles = max(throughput.speedup_q3 - throughput.speedup_q1, 0.0)
         return PerformancePrediction(
@@ -302,7 +306,8 @@ class PerformanceModel:
         `(M, K)`: True where a candidate is above, or below, a measured point.
         What a smaller candidate that was stopped early would have lost at least counts as it is.
         """
-        noise = _BOUND_STDS * math.sqrt(2.0) * self._noise_std(self._baseline)
+        variances = np.array(list(self._variances.values())) + self._variances[BASELINE]
+        noise = _BOUND_STDS * np.sqrt(variances)
         losses = self._baseline - np.array([m.accuracy for m in self._measured.values()])
         stopped = self._baseline - np.array(list(self._stopped.values()), dtype=np.float64)
         least = _largest(losses - noise, is_above)

@@ -2,6 +2,7 @@
 
 Symbols: the loss of task t at candidate c is `f_t(c) = g(c) + d_t(c)`, what all tasks share and
 how this one differs. Both are Gaussian: a sum of the features of `structured` and a residual.
+A study of the same task with another seed has the same `f_t`; what both measured of it differs.
 Without other tasks `f_t` has the prior of the published points; losses of other tasks leave less
 to know of `g`, and how much those tasks differ tells how large `d_t` may be. As `d_t` is never 0,
 one measurement of the task itself always tells more than one of another.
@@ -11,7 +12,7 @@ Log speed-ups of other studies on the same device count as measured, give or tak
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from autoprumux.surrogates.structured import (
     StructuredSurrogate,
     doubt,
     features_of,
+    own_noise,
     residual_std,
     scale_of,
     shared_noise,
@@ -54,9 +56,13 @@ class OtherStudy:
     losses: Mapping[Candidate, float]
     """Of all measured candidates, the baseline's own left out."""
     noise_std: float
-    """Of one measured accuracy."""
+    """Of the baseline's accuracy, and of those that `variances` leaves out."""
     log_speedups: Mapping[Candidate, float]
     """Empty if they were measured on another device."""
+    variances: Mapping[Candidate, float] = field(default_factory=dict)
+    """Of the measured accuracies, see `noise.measurement_variance`."""
+    is_same_task: bool = False
+    """True if it trained the same task on the same examples with another seed."""
 
 
 class Others:
@@ -77,14 +83,13 @@ class Others:
 
     def mean(self, candidates: Sequence[Candidate]) -> Array:
         """Loss expected of `M` candidates, `(M,)`."""
-        told = self._shared(candidates, self._points) @ self._weights
+        told = self._with_points(candidates) @ self._weights
         return np.asarray(features_of(candidates) @ PRIOR_MEAN + told, dtype=np.float64)
 
     def covariance(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:
         """Covariance `(M, K)` of true losses against a noiseless baseline."""
         before = self._shared(left, right) + self._own(left, right)
-        told = self._shared(left, self._points) @ self._inverse
-        told = told @ self._shared(self._points, right)
+        told = self._with_points(left) @ self._inverse @ self._with_points(right).T
         return np.asarray(before - told, dtype=np.float64)
 
     def _learn_losses(self, studies: Sequence[OtherStudy]) -> None:
@@ -97,15 +102,20 @@ class Others:
             losses += [study.losses[c] for c in points]
             task += [index] * len(points)
         values = np.array(losses, dtype=np.float64)
-        noise = np.array([studies[index].noise_std for index in task], dtype=np.float64)
-        is_same = np.equal.outer(task, task)
+        self._is_own = np.array([studies[index].is_same_task for index in task], dtype=bool)
         self._residual_std = residual_std(values)
         self._coefficient_std = _coefficient_spread(studies)
+        is_alike = np.equal.outer(task, task) | np.outer(self._is_own, self._is_own)
         gram = self._shared(self._points, self._points)
-        gram += is_same * (self._own(self._points, self._points) + np.outer(noise, noise))
-        gram += np.diag(noise**2 + doubt(values) + JITTER)
+        gram += is_alike * self._own(self._points, self._points)
+        gram += _noise(studies, self._points, task) + np.diag(doubt(values) + JITTER)
         self._inverse = np.linalg.inv(gram)
         self._weights = self._inverse @ (values - features_of(self._points) @ PRIOR_MEAN)
+
+    def _with_points(self, candidates: Sequence[Candidate]) -> Array:
+        """Covariance `(M, K)` of this task's losses with those of the studies."""
+        own = self._own(candidates, self._points) if self._is_own.any() else 0.0
+        return self._shared(candidates, self._points) + self._is_own * own
 
     def _shared(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:
         """Covariance of `g`."""
@@ -122,11 +132,19 @@ class RelatedSurrogate:
 
     Args:
         others: The prior.
-        noise_std: Of one measured accuracy.
+        noise_std: Of the baseline's accuracy, and of those that `variances` leaves out.
+        variances: Of the measured accuracies, see `noise.measurement_variance`.
     """
 
-    def __init__(self, others: Others, *, noise_std: float) -> None:
+    def __init__(
+        self,
+        others: Others,
+        *,
+        noise_std: float,
+        variances: Mapping[Candidate, float] | None = None,
+    ) -> None:
         self._others, self._noise = others, noise_std
+        self._variances = variances or {}
         self.fit([], [])
 
     def fit(self, candidates: Sequence[Candidate], values: Sequence[float]) -> None:
@@ -137,8 +155,8 @@ class RelatedSurrogate:
         losses = np.array(list(known.values()), dtype=np.float64)
         gram = self._others.covariance(self._points, self._points)
         gram += shared_noise(self._points, self._points, self._noise)
-        own = [0.0 if c.is_baseline else self._noise**2 for c in self._points]
-        gram += np.diag(np.array(own) + doubt(losses) + JITTER)
+        own = own_noise(self._points, self._variances, self._noise)
+        gram += np.diag(own + doubt(losses) + JITTER)
         surprise = losses - self._others.mean(self._points)
         self._inverse = np.asarray(np.linalg.inv(gram), dtype=np.float64)
         self._weights = self._inverse @ surprise
@@ -167,11 +185,25 @@ def _covariance(
     return np.asarray(told, dtype=np.float64)
 
 
+def _noise(
+    studies: Sequence[OtherStudy], points: Sequence[Candidate], task: Sequence[int]
+) -> Array:
+    """Covariance `(K, K)` of measured losses: their own noise, and their baseline's."""
+    shared = np.array([studies[index].noise_std for index in task], dtype=np.float64)
+    own = [
+        studies[index].variances.get(candidate, studies[index].noise_std ** 2)
+        for candidate, index in zip(points, task, strict=True)
+    ]
+    return np.asarray(np.equal.outer(task, task) * np.outer(shared, shared) + np.diag(own))
+
+
 def _coefficient_spread(studies: Sequence[OtherStudy]) -> Array:
     """Standard deviation of a task's coefficients around those that all share, `(P,)`."""
     found = []
+    own = [study for study in studies if study.is_same_task]
+    studies = [study for study in studies if not study.is_same_task] + own[:1]
     for study in studies:
-        trend = StructuredSurrogate(noise_std=study.noise_std)
+        trend = StructuredSurrogate(noise_std=study.noise_std, variances=study.variances)
         points = spread_out(list(study.losses))
         trend.fit(points, [study.losses[c] for c in points])
         found.append(trend.coefficients)

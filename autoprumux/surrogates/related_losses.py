@@ -1,5 +1,6 @@
 """Accuracy losses by what other tasks tell, bilinear where measured points surround a cell."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +26,8 @@ class RelatedLosses:
         losses: Measured losses, that of the baseline left out.
         least: Losses that candidates stopped early have at least.
         others: The prior.
-        noise_std: Of one measured accuracy.
+        variances: Of the measured accuracies, see `noise.measurement_variance`.
+        shared: Variance of the baseline's accuracy, whose error all losses share.
         interpolant: Fitted on accuracies.
         accuracy: Measured accuracy of the baseline.
     """
@@ -36,12 +38,13 @@ class RelatedLosses:
         least: Mapping[Candidate, float],
         *,
         others: Others,
-        noise_std: float,
+        variances: Mapping[Candidate, float],
+        shared: float,
         interpolant: BilinearSurrogate,
         accuracy: float,
     ) -> None:
         self._interpolant, self._accuracy = interpolant, accuracy
-        self._trend = RelatedSurrogate(others, noise_std=noise_std)
+        self._trend = RelatedSurrogate(others, noise_std=math.sqrt(shared), variances=variances)
         self._trend.fit(list(losses), list(losses.values()))
         expected = self._trend.predict(list(least))
         surprising = {

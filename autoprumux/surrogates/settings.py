@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from autoprumux.hyperparameters import Hyperparameter, values_of
 from autoprumux.records import Candidate, StudyRecord, Value
 from autoprumux.surrogates.forecasts import normal_cdf
+from autoprumux.surrogates.noise import expected_variances, measurement_variance
 from autoprumux.surrogates.performance import (
     PerformanceModel,
     PerformancePrediction,
@@ -51,6 +52,8 @@ class SettingModel:
     hyperparameters: tuple[Hyperparameter, ...]
     trials: tuple[_Trial, ...]
     """Measured candidates, and those that were stopped with the most they could have reached."""
+    variances: tuple[float, ...]
+    """Of the accuracies of the trials, see `noise.measurement_variance`."""
     measured_cells: frozenset[Candidate]
     closed_cells: frozenset[Candidate]
     """Those of which no setting is measured and that failed for a reason that others share."""
@@ -76,17 +79,21 @@ class SettingModel:
         measured_cells = frozenset(c.cell for c in measured)
         failures = [(t.candidate, t.failure.cause) for t in record.trials if t.failure is not None]
         failed = {c.cell for c, cause in failures if cause != "nan"}
-        assert record.baseline is not None
+        base = record.baseline
+        assert base is not None
+        variances = [measurement_variance(m, num_examples) for m in measured.values()]
+        of_stopped = expected_variances(list(stopped.values()), num_examples)
         return cls(
             cells=cells,
             hyperparameters=tuple(hyperparameters),
             trials=(*((c, m.accuracy) for c, m in measured.items()), *stopped.items()),
+            variances=(*variances, *of_stopped.tolist()),
             measured_cells=measured_cells,
             closed_cells=frozenset(failed - measured_cells),
             nan_settings=frozenset(
                 c.hyperparameters for c, cause in failures if cause == "nan" and c.hyperparameters
             ),
-            baseline_accuracy=record.baseline.accuracy,
+            baseline_accuracy=base.accuracy,
             num_examples=num_examples,
         )
 
@@ -103,12 +110,18 @@ class SettingModel:
 
     def chance_within(self, candidate: Candidate, budget: float) -> float:
         """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction)."""
-        trained = self._chance_trained(candidate)
-        if candidate.cell not in self.measured_cells:
-            return trained * self.cells.chance_within(candidate.cell, budget)
-        (prediction,) = self.predict([candidate])
-        margin = budget + _TIE - prediction.accuracy_loss
-        return trained * normal_cdf(margin, prediction.accuracy_loss_std)
+        return float(self.chances_within([candidate], [budget])[0, 0])
+
+    def chances_within(self, candidates: Sequence[Candidate], budgets: Sequence[float]) -> Array:
+        """See `chance_within`, `(B, M)` for `B` budgets and `M` candidates."""
+        chances = self.cells.chances_within([c.cell for c in candidates], budgets)
+        for m, prediction in enumerate(self.predict(candidates)):
+            if candidates[m].cell in self.measured_cells:
+                margins = [b + _TIE - prediction.accuracy_loss for b in budgets]
+                std = prediction.accuracy_loss_std
+                chances[:, m] = [normal_cdf(margin, std) for margin in margins]
+            chances[:, m] *= self._chance_trained(candidates[m])
+        return chances
 
     def shortlist(
         self, candidates: Iterable[Candidate], budgets: Sequence[float]
@@ -177,11 +190,8 @@ class SettingModel:
     def _accuracies(self, candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
         """Mean and standard deviation of the accuracy that a training would be measured with."""
         means, variances = self._posterior(candidates, has_level=True)
-        noise = self._noise_std() ** 2
-        return [
-            (float(mean), math.sqrt(max(float(variance), 0.0) + noise))
-            for mean, variance in zip(means, variances, strict=True)
-        ]
+        stds = np.sqrt(np.maximum(variances, 0.0) + expected_variances(means, self.num_examples))
+        return list(zip(means.tolist(), stds.tolist(), strict=True))
 
     def _effects(self, candidates: Sequence[Candidate]) -> Array:
         """Expected effects against the study's own setting, `(M,)`."""
@@ -197,7 +207,7 @@ class SettingModel:
         values = np.array([value for _, value in self.trials]) - self.baseline_accuracy
         variance = self._effect_variance()
         gram = variance * self._effect(points, points) + _levels(points, points)
-        gram += self._noise_std() ** 2 * np.eye(len(points))
+        gram += np.diag(self.variances)
         cross = variance * self._effect(candidates, points)
         own = variance * np.diag(self._effect(candidates, candidates))
         if has_level:
@@ -237,10 +247,6 @@ class SettingModel:
         squares = sum(len(a) * float(np.var(a)) for a in by_cell.values())
         num = sum(len(a) - 1 for a in by_cell.values())
         return (_EFFECT_WEIGHT * _EFFECT_STD**2 + squares) / (_EFFECT_WEIGHT + num)
-
-    def _noise_std(self) -> float:
-        share = min(max(self.baseline_accuracy, 0.0), 1.0)
-        return math.sqrt(max(share * (1.0 - share), 1e-6) / max(self.num_examples, 1))
 
 
 def _levels(left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:

@@ -14,13 +14,16 @@ loss is 0 by definition.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.records import Candidate
 from autoprumux.surrogates.base import Prediction, check_points
+from autoprumux.surrogates.bilinear import are_surrounded
+from autoprumux.surrogates.monotone import MonotoneValues
 from autoprumux.surrogates.residual import ResidualField, coordinates, correlation
 
 Array = NDArray[np.float64]
@@ -38,6 +41,12 @@ _SCALE, _SCALE_WEIGHT = 0.6, 4.0
 """Factor of the standard deviations before anything is measured, and the number of measurements
 that it counts as; chosen so that 90 % intervals hold in about 90 % (tuning family of
 `benchmarks/search.py`)."""
+LATTICE = [
+    Candidate(width, step / 20)
+    for width in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+    for step in range(20)
+]
+"""Candidates between which losses are kept; those of every preset are of it."""
 JITTER = 1e-10
 """Keeps the matrices solvable without measurement noise."""
 _MAX_SWEEPS, _SETTLED = 300, 1e-9
@@ -52,11 +61,14 @@ class StructuredSurrogate:
     and holds the measurement noise of the baseline, but none of the candidate itself.
 
     Args:
-        noise_std: Of one measured accuracy.
+        noise_std: Of the baseline's accuracy, and of those that `variances` leaves out.
+        variances: Of the measured accuracies, see `noise.measurement_variance`.
     """
 
-    def __init__(self, *, noise_std: float) -> None:
-        self._noise = noise_std
+    def __init__(
+        self, *, noise_std: float, variances: Mapping[Candidate, float] | None = None
+    ) -> None:
+        self._noise, self._variances = noise_std, variances or {}
         self._prior_covariance = np.diag(PRIOR_STD**2)
         self.fit([], [])
 
@@ -70,13 +82,14 @@ class StructuredSurrogate:
         check_points(candidates, values)
         known = {Candidate(1, 0.0): 0.0, **dict(zip(candidates, values, strict=True))}
         points, losses = list(known), np.array(list(known.values()), dtype=np.float64)
-        self._points = points
+        self._points, self._known = points, known
+        self.__dict__.pop("_monotone", None)
         self._residual_std = residual_std(losses)
         doubts = doubt(losses)
         features, place = features_of(points), coordinates(points)
         residual = self._residual_std**2 * correlation(place, place)
         residual += shared_noise(points, points, self._noise) + np.diag(JITTER + doubts)
-        residual += np.diag([0.0 if c.is_baseline else self._noise**2 for c in points])
+        residual += np.diag(own_noise(points, self._variances, self._noise))
         self._coefficients = _ridge(features, losses, residual)
         left = losses - features @ self._coefficients
         self._field = ResidualField(points, left, doubts / self._residual_std**2)
@@ -86,9 +99,17 @@ class StructuredSurrogate:
         self._scale = scale_of(surprise, self._inverse)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
-        """See `Surrogate.predict`; defined everywhere."""
+        """See `Surrogate.predict`; defined everywhere.
+
+        Of unmeasured candidates none loses less than a smaller one, as far as they are of
+        `LATTICE`; others are kept between those.
+        """
         features = features_of(candidates)
-        means = features @ self._coefficients + self._field.mean(candidates)
+        means = self._means(candidates)
+        is_measured = np.array([c in self._known for c in candidates], dtype=bool)
+        means = np.where(is_measured, means, self._monotone.at(candidates, means))
+        means = np.where(is_measured, means, np.maximum(means, min(0.0, *self._known.values())))
+        is_inside = are_surrounded(self._points, candidates)
         cross = features @ self._prior_covariance @ features_of(self._points).T
         cross += self._residual_std**2 * correlation(
             coordinates(candidates), coordinates(self._points)
@@ -99,7 +120,20 @@ class StructuredSurrogate:
         prior += [0.0 if c.is_baseline else self._noise**2 for c in candidates]
         left = prior - np.einsum("mk,kl,ml->m", cross, self._inverse, cross)
         stds = self._scale * np.sqrt(np.maximum(left, 0.0))
-        return [Prediction(float(mean), float(std)) for mean, std in zip(means, stds, strict=True)]
+        return [
+            Prediction(float(mean), float(std), not inside)
+            for mean, std, inside in zip(means, stds, is_inside, strict=True)
+        ]
+
+    def _means(self, candidates: Sequence[Candidate]) -> Array:
+        trend = features_of(candidates) @ self._coefficients
+        return np.asarray(trend + self._field.mean(candidates), dtype=np.float64)
+
+    @cached_property
+    def _monotone(self) -> MonotoneValues:
+        """Found when first asked for: what is asked of the coefficients alone needs it not."""
+        lattice = [c for c in LATTICE if c not in self._known]
+        return MonotoneValues(lattice, self._means(lattice))
 
 
 def residual_std(losses: Array) -> float:
@@ -119,6 +153,14 @@ def shared_noise(left: Sequence[Candidate], right: Sequence[Candidate], noise_st
     is_left = np.array([not candidate.is_baseline for candidate in left], dtype=np.float64)
     is_right = np.array([not candidate.is_baseline for candidate in right], dtype=np.float64)
     return np.asarray(noise_std**2 * np.outer(is_left, is_right), dtype=np.float64)
+
+
+def own_noise(
+    candidates: Sequence[Candidate], variances: Mapping[Candidate, float], noise_std: float
+) -> Array:
+    """Variance `(K,)` by the candidates' own noise; the baseline's loss has none."""
+    own = [0.0 if c.is_baseline else variances.get(c, noise_std**2) for c in candidates]
+    return np.array(own, dtype=np.float64)
 
 
 def scale_of(surprise: Array, inverse: Array) -> float:

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autoprumux.answers import Interval, loss_interval, speedup_interval
+from autoprumux.answers import Interval, candidate_grid, loss_interval, speedup_interval
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.report.page import theme
-from autoprumux.surrogates.performance import PerformanceModel, telling_failures
+from autoprumux.surrogates.performance import BASELINE, PerformanceModel, telling_failures
 
 MAX_LEFT_OUT = 40
 """Of more measured models so many are left out in turn, evenly spread over the trials: every one
 costs a fit, a tenth of a second with 500 trials."""
+MAX_GRID = 100
+"""Cells that are predicted beside each, so that losses never fall with N or s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,9 @@ def calibration_info(study: StudyRecord, baseline: Measurement) -> CalibrationIn
     others = [candidate for candidate in measured if not candidate.is_baseline]
     chosen = _spread(others, MAX_LEFT_OUT)
     failed = telling_failures(study)
+    grid = _spread(candidate_grid(study), MAX_GRID)
     return CalibrationInfo(
-        left_out=tuple(_left_out(c, measured, failed, baseline) for c in chosen),
+        left_out=tuple(_left_out(c, measured, failed, grid) for c in chosen),
         num_measured=len(others),
     )
 
@@ -129,10 +132,12 @@ def _left_out(
     candidate: Candidate,
     measured: dict[Candidate, Measurement],
     failed: Mapping[Candidate, float],
-    baseline: Measurement,
+    grid: Sequence[Candidate],
 ) -> LeftOut:
     rest = {c: m for c, m in measured.items() if c != candidate}
-    model = PerformanceModel(rest, failed, validation_size=measured[candidate].num_examples)
+    size = measured[candidate].num_examples
+    model = PerformanceModel.from_measured(rest, failed, grid, validation_size=size)
+    baseline = measured[BASELINE]
     predicted = model.predict([candidate])[0]
     return LeftOut(
         candidate=candidate,

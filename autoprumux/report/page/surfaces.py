@@ -108,7 +108,10 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
     grid = [Candidate(n, s) for n in widths for s in sparsities]
     failed = {t.candidate.cell for t in study.trials if t.failure is not None} - models.keys()
     performance = PerformanceModel.from_measured(
-        study.by_cell, telling_failures(study), grid, stopped=study.stopped_cells
+        study.by_cell,
+        telling_failures(study),
+        candidate_grid(study),
+        stopped=study.stopped_cells,
     )
     cells = {
         p.candidate: _cell(p, models.get(p.candidate), is_failed=p.candidate in failed)

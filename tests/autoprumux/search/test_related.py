@@ -115,8 +115,10 @@ def test_studies_from_before_blocks_are_related_to_those_of_keys() -> None:
     trainer = CONFIG["trainer"] | {"model": {"source": "small", "widening": "keys"}}
     now = replace(NEW, config={"trainer": trainer | {"narrow": {"num_updates": 1600}}})
     blocks = trainer | {"model": {"source": "small", "widening": "blocks"}}
+    unused = trainer | {"model": {"source": "small", "wide_source": ""}}
 
     assert others_of(now, OTHERS) is not None
+    assert others_of(replace(NEW, config={"trainer": unused}), OTHERS) is not None
     assert others_of(replace(NEW, config={"trainer": blocks}), OTHERS) is None
 
 

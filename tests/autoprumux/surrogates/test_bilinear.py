@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -144,6 +146,28 @@ def test_measured_points_have_no_deviation_and_others_have_the_leave_one_out_err
     assert at_point.std == 0.0
     assert between.std > 0.1
     assert on_line.std == pytest.approx(0.0, abs=EXACT)
+
+
+def test_measured_points_have_the_deviation_of_their_noise_if_that_is_known() -> None:
+    row = {Candidate(1, s): 1.0 - s for s in (0.6, 0.7, 0.8)}
+    surrogate = BilinearSurrogate(noise_stds={Candidate(1, 0.7): 0.02})
+    surrogate.fit(list(row), list(row.values()))
+
+    noisy, exact = surrogate.predict([Candidate(1, 0.7), Candidate(1, 0.6)])
+
+    assert (noisy.std, exact.std) == (0.02, 0.0)
+
+
+def test_leave_one_out_has_the_deviation_of_leaving_out_the_other_points() -> None:
+    row = [Candidate(2, s) for s in (0.6, 0.7, 0.8, 0.9)]
+    values = [0.9, 0.8, 0.75, 0.3]
+
+    last = leave_one_out(row, values)[-1]
+    changed = leave_one_out(row, [*values[:-1], 0.1])[-1]
+
+    # Without the last one: 0.7 is 0.025 below the line, both ends are 0.05 off theirs.
+    assert last.std == pytest.approx(math.sqrt((0.025**2 + 2 * 0.05**2) / 3))
+    assert changed.std == last.std
 
 
 @settings(deadline=None)

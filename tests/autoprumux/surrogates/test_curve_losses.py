@@ -11,6 +11,8 @@ from autoprumux.surrogates.curve_ensemble import CurveEnsemble, Points
 from autoprumux.surrogates.curve_losses import CurveLosses
 from autoprumux.surrogates.curves import LossCurves
 from autoprumux.surrogates.forecasts import LossForecasts, normal_cdf
+from autoprumux.surrogates.loss_columns import LossColumns
+from autoprumux.surrogates.noise import expected_variances
 
 WIDE, PRUNED, BOTH = Candidate(10, 0.0), Candidate(1, 0.95), Candidate(10, 0.95)
 BETWEEN = Candidate(1, 0.9)
@@ -21,7 +23,10 @@ def fitted(
     least: dict[Candidate, float] | None = None,
     num_examples: int = 4000,
 ) -> CurveLosses:
-    return CurveLosses(losses, least or {}, accuracy=0.9, num_examples=num_examples)
+    variances = expected_variances([0.9 - loss for loss in losses.values()], num_examples)
+    (shared,) = expected_variances([0.9], num_examples)
+    known = dict(zip(losses, variances.tolist(), strict=True))
+    return CurveLosses(losses, least or {}, variances=known, shared=float(shared))
 
 
 def mean_and_std(candidate: Candidate, model: CurveLosses) -> tuple[float, float]:
@@ -107,7 +112,7 @@ def test_with_one_curve_the_ensemble_is_a_gaussian_process_around_it() -> None:
     at_point = float(curves.losses([WIDE])[0, 0])
     points = Points([WIDE], np.array([at_point + 0.03]), np.array([1e-6]), 0.0)
 
-    ensemble = CurveEnsemble(curves, points, np.zeros(1))
+    ensemble = CurveEnsemble(LossColumns(curves), points, np.zeros(1))
     means, stds = ensemble.predict([WIDE, Candidate(1, 0.0)])
 
     assert ensemble.weights.sum() == pytest.approx(1.0)

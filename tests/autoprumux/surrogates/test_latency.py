@@ -144,3 +144,12 @@ def test_intervals_follow_how_well_the_law_holds() -> None:
 
     assert predicted(narrow, asked)[1] < 0.06
     assert predicted(wide, asked)[1] > 0.15
+
+
+def test_candidates_that_no_measured_points_surround_are_flagged() -> None:
+    surrogate = LatencySurrogate()
+    surrogate.fit([Candidate(1, 0.9)], [1.5])
+
+    inside, outside = surrogate.predict([Candidate(1, 0.6), Candidate(2, 0.6)])
+
+    assert (inside.is_extrapolated, outside.is_extrapolated) == (False, True)

@@ -17,11 +17,13 @@ from autoprumux.records import (
     TrialRecord,
 )
 from autoprumux.surrogates.forecasts import normal_cdf
+from autoprumux.surrogates.noise import measurement_variance
 from autoprumux.surrogates.performance import (
     COLLAPSED,
     PerformanceModel,
     telling_failures,
 )
+from autoprumux.surrogates.related import Others, OtherStudy
 
 WIDTHS = (1, 2, 5, 10)
 SPARSITIES = (0.0, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -78,6 +80,9 @@ MEASURED = {
     Candidate(1, 0.9): measurement(0.88, 3.0),
     Candidate(5, 0.0): measurement(0.85, 4.5),
 }
+
+
+UNMEASURED = [c for c in GRID if c not in MEASURED]
 
 
 def fitted(
@@ -173,14 +178,81 @@ def test_no_prediction_beats_a_smaller_measured_candidate_beyond_noise(
     measured = {c: measurement(*v) for c, v in zip(candidates, values, strict=True)}
     model = fitted({BASELINE: MEASURED[BASELINE], **measured})
     measured[BASELINE] = MEASURED[BASELINE]
-    allowance = 3.0 * math.sqrt(2.0 * 0.9 * 0.1 / 4000)
-
     for prediction in model.predict(GRID):
         if prediction.is_measured:
             continue
         for known, value in measured.items():
             if is_within(known, prediction.candidate):
+                variances = [measurement_variance(m) for m in (value, MEASURED[BASELINE])]
+                allowance = 3.0 * math.sqrt(sum(variances))
                 assert prediction.accuracy <= value.accuracy + allowance + 1e-9
+
+
+PRIOR = Others(
+    [
+        OtherStudy(
+            name="another task",
+            losses={
+                Candidate(10, 0.0): 0.02,
+                Candidate(5, 0.0): 0.08,
+                Candidate(2, 0.8): 0.09,
+                Candidate(1, 0.95): 0.01,
+            },
+            noise_std=0.004,
+            log_speedups={},
+        )
+    ]
+)
+"""Its losses fall with N."""
+
+studies = st.dictionaries(
+    st.sampled_from([c for c in GRID if not c.is_baseline]), st.floats(0.4, 0.95), max_size=12
+)
+
+
+@quick
+@given(accuracies=studies)
+@pytest.mark.parametrize("others", [None, PRIOR], ids=["alone", "with a prior"])
+def test_expected_losses_never_fall_with_width_or_sparsity(
+    accuracies: dict[Candidate, float], others: Others | None
+) -> None:
+    measured = {c: measurement(a, 2.0 * c.num_instances) for c, a in accuracies.items()}
+    measured[BASELINE] = MEASURED[BASELINE]
+    model = PerformanceModel.from_measured(measured, {}, GRID, others=others)
+    found = [p for p in model.predict(GRID) if not p.is_measured]
+    least = min([0.0, *(0.9 - accuracy for accuracy in accuracies.values())])
+
+    for small in found:
+        assert small.accuracy_loss >= least - 1e-9
+        for large in found:
+            if is_within(small.candidate, large.candidate):
+                assert small.accuracy_loss <= large.accuracy_loss + 1e-12
+
+
+@pytest.mark.parametrize("others", [None, PRIOR], ids=["alone", "with a prior"])
+def test_a_prediction_does_not_depend_on_what_is_asked_beside_it(others: Others | None) -> None:
+    asked = [*GRID, Candidate(3, 0.5), Candidate(4, 0.78)]
+
+    def made() -> PerformanceModel:
+        return PerformanceModel.from_measured(MEASURED, {}, GRID, others=others)
+
+    together, backwards = made().predict(asked), made().predict(asked[::-1])[::-1]
+    alone = [made().predict([candidate])[0] for candidate in asked]
+
+    assert together == backwards
+    for one, other in zip(together, alone, strict=True):
+        assert one.accuracy_loss == pytest.approx(other.accuracy_loss, abs=1e-12)
+        assert one.accuracy_loss_std == pytest.approx(other.accuracy_loss_std, abs=1e-12)
+
+
+def test_losses_below_0_are_expected_only_where_they_were_measured() -> None:
+    near = [Candidate(1, 0.6), Candidate(1, 0.65)]
+    better = {BASELINE: MEASURED[BASELINE], Candidate(1, 0.7): measurement(0.93, 2.0)}
+
+    usual, surprised = (fitted(m).predict(near) for m in (MEASURED, better))
+
+    assert all(p.accuracy_loss >= 0.0 for p in usual)
+    assert all(-0.03 <= p.accuracy_loss < 0.0 for p in surprised)
 
 
 def test_uncertainty_grows_with_the_distance_to_the_measured_points() -> None:
@@ -201,10 +273,50 @@ def test_a_measurement_narrows_the_predictions_around_it() -> None:
 
 
 def test_few_validation_examples_widen_the_predictions() -> None:
-    few = PerformanceModel.from_measured(MEASURED, [], GRID, validation_size=100)
+    few = PerformanceModel.from_measured(MEASURED, {}, UNMEASURED, validation_size=100)
+    predictions = fitted(MEASURED).predict(UNMEASURED), few.predict(UNMEASURED)
 
-    for narrow, wide in zip(fitted(MEASURED).predict(GRID), few.predict(GRID), strict=True):
+    for narrow, wide in zip(*predictions, strict=True):
         assert wide.accuracy_std > narrow.accuracy_std
+
+
+def test_a_measurement_counts_by_its_own_number_of_examples() -> None:
+    coarse = {c: replace(m, num_examples=400) for c, m in MEASURED.items()}
+    beside = Candidate(2, 0.75)
+    many, few = (
+        PerformanceModel.from_measured(known, {}, GRID, validation_size=4000)
+        for known in (MEASURED, coarse | {BASELINE: MEASURED[BASELINE]})
+    )
+
+    for candidate in (beside, Candidate(2, 0.8)):
+        narrow, wide = (model.predict([candidate])[0].accuracy_std for model in (many, few))
+        assert wide > 1.05 * narrow
+
+
+def test_more_compositions_narrow_the_interval() -> None:
+    def composed(num: int) -> PerformanceModel:
+        known = {
+            c: replace(m, accuracy_std=0.004, num_compositions=num) if c != BASELINE else m
+            for c, m in MEASURED.items()
+        }
+        return fitted(known)
+
+    for candidate in (Candidate(2, 0.75), Candidate(2, 0.8)):
+        once, often = (composed(num).predict([candidate])[0].accuracy_std for num in (1, 10))
+        assert often < 0.99 * once
+
+
+@pytest.mark.parametrize("accuracy", [0.87, 1.0])
+def test_examples_that_nobody_counted_are_as_many_as_assumed(accuracy: float) -> None:
+    bare = {BASELINE: measurement(0.9, 1.0, 0), Candidate(2, 0.8): measurement(accuracy, 4.0, 0)}
+    told = {c: replace(m, num_examples=1000) for c, m in bare.items()}
+
+    assumed, known = (
+        PerformanceModel.from_measured(m, {}, GRID, validation_size=1000).predict(GRID)
+        for m in (bare, told)
+    )
+
+    assert assumed == known
 
 
 def test_a_failure_lowers_larger_candidates_and_no_others() -> None:

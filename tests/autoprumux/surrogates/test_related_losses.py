@@ -38,7 +38,8 @@ def fitted(
         losses,
         least or {},
         others=OTHERS,
-        noise_std=0.004,
+        variances=dict.fromkeys(losses, 0.004**2),
+        shared=0.004**2,
         interpolant=interpolant,
         accuracy=ACCURACY,
     )

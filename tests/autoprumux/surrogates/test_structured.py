@@ -169,3 +169,41 @@ def test_a_collapse_says_little_about_small_losses() -> None:
     collapsed = fitted([Candidate(10, 0.95)], [0.40])
 
     assert predicted(collapsed, Candidate(2, 0.0))[0] < 0.05
+
+
+@quick
+@given(
+    table=st.dictionaries(
+        st.sampled_from([c for c in GRID if not c.is_baseline]), st.floats(-0.02, 0.3), max_size=8
+    )
+)
+def test_expected_losses_of_unmeasured_candidates_never_fall(
+    table: dict[Candidate, float],
+) -> None:
+    surrogate = fitted(list(table), list(table.values()))
+    rest = [c for c in GRID if c not in table and not c.is_baseline]
+    found = {c: p.mean for c, p in zip(rest, surrogate.predict(rest), strict=True) if p}
+
+    assert min(found.values()) >= min([0.0, *table.values()])
+    for small in found:
+        assert predicted(surrogate, small)[0] == pytest.approx(found[small], abs=1e-12)
+        for large in found:
+            if small.num_instances <= large.num_instances and small.sparsity <= large.sparsity:
+                assert found[small] <= found[large] + 1e-12
+
+
+def test_more_noise_of_one_measurement_widens_what_is_expected_beside_it() -> None:
+    beside = Candidate(2, 0.65)
+    quiet = fitted([Candidate(2, 0.6)], [0.03])
+    noisy = StructuredSurrogate(noise_std=0.005, variances={Candidate(2, 0.6): 0.02**2})
+    noisy.fit([Candidate(2, 0.6)], [0.03])
+
+    assert predicted(noisy, beside)[1] > 1.2 * predicted(quiet, beside)[1]
+
+
+def test_candidates_that_no_measured_points_surround_are_flagged() -> None:
+    inside, outside = fitted([Candidate(1, 0.9)], [0.03]).predict(
+        [Candidate(1, 0.6), Candidate(2, 0.6)]
+    )
+
+    assert (inside.is_extrapolated, outside.is_extrapolated) == (False, True)
