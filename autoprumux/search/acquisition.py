@@ -19,14 +19,19 @@ fastest of them that will be within the budget, by their chances, as if those we
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoprumux.records import Candidate, Choice, Measurement, RunnerUp
 from autoprumux.surrogates.forecasts import normal_cdf
 from autoprumux.surrogates.performance import PerformancePrediction
+
+Array = NDArray[np.float64]
 
 _CHANCE_WEIGHT = 1.0 / 3.0
 """`w`. With 0 the best within a budget is found after a median of 5 trials instead of 4 (tuning
@@ -46,8 +51,8 @@ class Predictor(Protocol):
     def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
         """Predict `M` candidates, in their order."""
 
-    def chance_within(self, candidate: Candidate, budget: float) -> float:
-        """Probability that the accuracy loss of `candidate` is at most `budget` (a fraction)."""
+    def chances_within(self, candidates: Sequence[Candidate], budgets: Sequence[float]) -> Array:
+        """Chances `(B, M)` that losses are at most each of `B` budgets (fractions)."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +90,38 @@ def rank_by_score(
         minutes: Predicted minutes of a trial.
         pending: What other processes train.
     """
-    bests = [_bests_to_come(model, measured, pending, budget) for budget in budgets]
-    loosest = budgets.index(max(budgets))
-    predictions = model.predict(candidates)
-    within = [
-        {c: model.chance_within(c, budget) for c in [*candidates, *pending]} for budget in budgets
+    predictions = model.predict([*candidates, *pending])
+    within = model.chances_within([*candidates, *pending], budgets)  # (B, M and those pending)
+    num = len(candidates)
+    bests = [
+        _bests_to_come(predictions[num:], chances[num:], verified_best(measured, budget))
+        for chances, budget in zip(within, budgets, strict=True)
     ]
-    rivals = sorted([*predictions, *model.predict(pending)], key=lambda p: -p.speedup)
-    firsts = [_chances_to_be_fastest(rivals, chances) for chances in within]
+    firsts = _chances_to_be_fastest([p.speedup for p in predictions], within).mean(axis=0)
+    gains = [_log_gain_of(p, within[:, m], bests) for m, p in enumerate(predictions[:num])]
+    costs = [minutes(candidate) for candidate in candidates]
+    loosest = budgets.index(max(budgets))
 
-    def propose(candidate: Candidate, prediction: PerformancePrediction) -> Proposal:
-        gain = fmean(
-            chances[candidate]
-            * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
-            for chances, to_come in zip(within, bests, strict=True)
-        )
-        chance_best = fmean(chances[candidate] for chances in firsts)
-        chance, cost = within[loosest][candidate], minutes(candidate)
+    def propose(m: int) -> Proposal:
+        chance, gain, cost = float(within[loosest, m]), gains[m], costs[m]
         choice = Choice(
             reason=f"chance {chance:.2f} to meet {100 * budgets[loosest]:.1f} points, "
             f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
             chance=chance,
-            chance_best=chance_best,
-            expected_speedup=prediction.speedup,
+            chance_best=float(firsts[m]),
+            expected_speedup=predictions[m].speedup,
             expected_gain=math.exp(gain),
             log_gain=gain,
             predicted_minutes=cost,
-            score=gain ** (1.0 - _CHANCE_WEIGHT) * chance_best**_CHANCE_WEIGHT / cost,
+            score=scores[m],
         )
-        return Proposal(candidate, choice)
+        return Proposal(candidates[m], choice)
 
-    return _sort(propose(c, p) for c, p in zip(candidates, predictions, strict=True))
+    scores = [
+        gain ** (1.0 - _CHANCE_WEIGHT) * float(first) ** _CHANCE_WEIGHT / cost
+        for gain, first, cost in zip(gains, firsts, costs, strict=False)
+    ]
+    return [propose(m) for m in _order(candidates, scores)]
 
 
 def with_runners_up(proposal: Proposal, others: Sequence[Proposal]) -> Proposal:
@@ -135,15 +141,19 @@ def chance_to_beat(
     share: float,
 ) -> float:
     """Yield the largest chance, over candidates and budgets, to beat the best by `share`."""
-
-    def chances() -> Iterator[float]:
-        predictions = model.predict(candidates)
-        for budget in budgets:
-            best = verified_best(measured, budget) * (1 + share)
-            for candidate, prediction in zip(candidates, predictions, strict=True):
-                yield model.chance_within(candidate, budget) * chance_above(prediction, best)
-
-    return max(chances(), default=0.0)
+    if not candidates:
+        return 0.0
+    predictions = model.predict(candidates)
+    within = model.chances_within(candidates, budgets)
+    bests = [verified_best(measured, budget) * (1 + share) for budget in budgets]
+    return (
+        max(
+            float(within[b, m]) * chance_above(predictions[m], bests[b])
+            for b, m in zip(*np.nonzero(within), strict=True)
+        )
+        if within.any()
+        else 0.0
+    )
 
 
 def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
@@ -177,47 +187,69 @@ def _log_gain(prediction: PerformancePrediction, best: float) -> float:
     return max(0.0, margin * normal_cdf(margin, std) + std * density)
 
 
-def _chances_to_be_fastest(
-    predictions: Sequence[PerformancePrediction], within: Mapping[Candidate, float]
-) -> dict[Candidate, float]:
+def _log_gain_of(
+    prediction: PerformancePrediction,
+    within: Array,
+    bests: Sequence[Sequence[tuple[float, float]]],
+) -> float:
+    """Yield the mean over `(B,)` budgets of the chance to meet it times the expected gain then.
+
+    Args:
+        prediction: Of the candidate.
+        within: Its chances to meet the budgets.
+        bests: Per budget what may be the best speed-up, with chances.
+    """
+    return fmean(
+        chance
+        and chance * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
+        for chance, to_come in zip(within.tolist(), bests, strict=True)
+    )
+
+
+def _chances_to_be_fastest(speedups: Sequence[float], within: Array) -> Array:
     """Yield each one's chance to be the fastest within a budget, as if chances were independent.
 
     Args:
-        predictions: By falling speed-up.
-        within: Chance of each to be within the budget.
+        speedups: Of `M` candidates.
+        within: `(B, M)` chances to be within the budgets.
     """
-    rest, found = 1.0, {}
-    for prediction in predictions:
-        chance = within[prediction.candidate]
-        found[prediction.candidate] = rest * chance
-        rest *= 1.0 - chance
+    order = np.argsort(-np.array(speedups), kind="stable")
+    falling = within[:, order]
+    rest = np.cumprod(1.0 - falling, axis=1)
+    found = np.empty_like(within)
+    found[:, order] = falling * np.hstack([np.ones((len(within), 1)), rest[:, :-1]])
     return found
 
 
 def _bests_to_come(
-    model: Predictor,
-    measured: Mapping[Candidate, Measurement],
-    pending: Sequence[Candidate],
-    budget: float,
+    pending: Sequence[PerformancePrediction], within: Array, best: float
 ) -> list[tuple[float, float]]:
-    """Yield what may be the best speed-up within a budget once `pending` is measured: chances."""
-    best, rest, found = verified_best(measured, budget), 1.0, []
-    faster = [p for p in model.predict(pending) if p.speedup > best]
-    for prediction in sorted(faster, key=lambda p: -p.speedup):
-        chance = model.chance_within(prediction.candidate, budget)
-        found.append((prediction.speedup, rest * chance))
+    """Yield what may be the best speed-up within a budget once `pending` is measured: chances.
+
+    Args:
+        pending: Predictions.
+        within: Their chances to be within the budget.
+        best: Verified best speed-up within it.
+    """
+    rest, found = 1.0, []
+    chances = zip(pending, within.tolist(), strict=True)
+    faster = [(p.speedup, chance) for p, chance in chances if p.speedup > best]
+    for speedup, chance in sorted(faster, key=lambda pair: -pair[0]):
+        found.append((speedup, rest * chance))
         rest *= 1.0 - chance
     return [*found, (best, rest)]
 
 
-def _sort(proposals: Iterable[Proposal]) -> list[Proposal]:
-    """Yield proposals by falling score, near ties in order of the candidates."""
-    rest = sorted(proposals, key=lambda p: (-_score(p), p.candidate))
-    ordered: list[Proposal] = []
+def _order(candidates: Sequence[Candidate], scores: Sequence[float]) -> list[int]:
+    """Yield the places of candidates by falling score, near ties in order of the candidates."""
+    by_candidate = sorted(range(len(candidates)), key=candidates.__getitem__)
+    rest = sorted(by_candidate, key=lambda place: -scores[place])
+    rank = {place: number for number, place in enumerate(by_candidate)}
+    ordered: list[int] = []
     while rest:
-        lowest = _score(rest[0]) * (1 - NEAR_TIE)
-        num_ties = next((k for k, p in enumerate(rest) if _score(p) < lowest), len(rest))
-        ordered.extend(sorted(rest[:num_ties], key=lambda p: p.candidate))
+        lowest = scores[rest[0]] * (1 - NEAR_TIE)
+        num_ties = next((k for k, m in enumerate(rest) if scores[m] < lowest), len(rest))
+        ordered.extend(sorted(rest[:num_ties], key=rank.__getitem__))
         rest = rest[num_ties:]
     return ordered
 
@@ -226,9 +258,3 @@ def _as_runner_up(proposal: Proposal) -> RunnerUp:
     choice = proposal.choice
     numbers = {f.name: getattr(choice, f.name) for f in fields(RunnerUp) if f.name != "candidate"}
     return RunnerUp(candidate=proposal.candidate, **numbers)
-
-
-def _score(proposal: Proposal) -> float:
-    score = proposal.choice.score
-    assert score is not None
-    return score

@@ -9,6 +9,7 @@ measured (Bayesian model averaging, Hoeting et al. 1999).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,21 +48,16 @@ class SpeedupModel:
         self._points = [c for c in measured if not c.is_baseline]
         self._law = LatencySurrogate()
         self._law.fit(self._points, [measured[c] for c in self._points])
-        means, self._jacobian = self._law.linear(self._points)
+        means, jacobian = self._law.linear(self._points)
         errors = np.array([(error_stds or {}).get(c, 0.0) for c in self._points])
         residuals = np.array([measured[c] for c in self._points]) - means
-        pairs = [(std, rho) for std in _STDS for rho in _ROUGH_SHARES]
-        stds, rhos = np.array(pairs).T
-        self._smooth, self._rough = stds**2 * (1.0 - rhos), stds**2 * rhos  # (H,)
-        gram = self._covariance(self._points, self._jacobian)  # (H, K, K)
-        diagonal = self._rough[:, None] + errors**2 + _TIMING_STD**2
-        gram = gram + np.eye(len(errors)) * diagonal[:, None, :]
-        inverse_root = np.linalg.inv(np.linalg.cholesky(gram))
-        scaled = inverse_root @ residuals  # (H, K)
-        self._weights = np.einsum("hkl,hk->hl", inverse_root, scaled)
-        self._inverse_root = inverse_root
-        roots = np.log(np.diagonal(inverse_root, axis1=1, axis2=2)).sum(axis=1)
-        likelihoods = roots - np.square(scaled).sum(axis=1) / 2.0
+        smooth = _smooth_correlation(self._points, self._points)
+        prior = self._law.prior_covariance
+        self._fits = [
+            _Fit.of(rho, basis, jacobian, residuals, prior)
+            for rho, basis in zip(_ROUGH_SHARES, _bases(smooth, errors), strict=True)
+        ]
+        likelihoods = np.concatenate([fit.log_likelihoods for fit in self._fits])
         shares = np.exp(likelihoods - likelihoods.max())
         self._shares = shares / shares.sum()
 
@@ -71,21 +67,114 @@ class SpeedupModel:
         They are those of the mixture over all pairs of `sd` and `rho`.
         """
         means, jacobian = self._law.linear(candidates)
-        cross = self._covariance(candidates, jacobian)  # (H, M, K)
-        of_pairs = means + np.einsum("hmk,hk->hm", cross, self._weights)
-        told = np.square(cross @ self._inverse_root.transpose(0, 2, 1)).sum(axis=2)
-        smooth = 1.0 - correlation(coordinates(candidates), coordinates(_BASELINE))[:, 0] ** 2
-        law = np.einsum("mp,pq,mq->m", jacobian, self._law.prior_covariance, jacobian)
-        before = law + np.multiply.outer(self._smooth, smooth) + self._rough[:, None]
-        variances = np.maximum(before - told, 0.0) + _TIMING_STD**2
+        law = jacobian @ self._law.prior_covariance
+        before = (law * jacobian).sum(axis=1)
+        cross = _smooth_correlation(candidates, self._points)
+        own = 1.0 - correlation(coordinates(candidates), coordinates(_BASELINE))[:, 0] ** 2
+        found = [fit.predict(law, cross) for fit in self._fits]
+        of_pairs = means + np.concatenate([moved for moved, _ in found])
+        told = np.concatenate([told for _, told in found])
+        left = before + np.concatenate([fit.before(own) for fit in self._fits]) - told
+        variances = np.maximum(left, 0.0) + _TIMING_STD**2
         expected = self._shares @ of_pairs
         spread = self._shares @ (variances + np.square(of_pairs - expected))
         is_known = np.array([c.is_baseline for c in candidates], dtype=bool)
         return np.where(is_known, 0.0, expected), np.where(is_known, 0.0, np.sqrt(spread))
 
-    def _covariance(self, candidates: Sequence[Candidate], jacobian: Array) -> Array:
-        """Covariance `(H, M, K)` of law and smooth part between candidates and points."""
-        here, there, origin = map(coordinates, (candidates, self._points, _BASELINE))
-        smooth = correlation(here, there) - correlation(here, origin) * correlation(origin, there)
-        law = jacobian @ self._law.prior_covariance @ self._jacobian.T
-        return np.asarray(law + np.multiply.outer(self._smooth, smooth), dtype=np.float64)
+
+@dataclass(frozen=True)
+class _Fit:
+    """What the points tell with one `rho`, for all `R` values of `sd`.
+
+    Everything is told in a basis in which the points' errors are 1 and the deviations from the law
+    diagonal; the law is added by Woodbury's identity.
+    """
+
+    rho: float
+    basis: Array
+    """`(K, K)`."""
+    jacobian: Array
+    """`(K, 3)`, in the basis."""
+    variances: Array
+    """`(R, K)` of deviations and errors."""
+    inverse: Array
+    """`(R, 3, 3)` covariance of `z` given the points."""
+    weights: Array
+    """`(R, K)`."""
+    log_likelihoods: Array
+    """`(R,)` but for what is the same for every pair."""
+
+    @classmethod
+    def of(
+        cls,
+        rho: float,
+        basis: tuple[Array, Array],
+        jacobian: Array,
+        residuals: Array,
+        prior: Array,
+    ) -> "_Fit":
+        vectors, values = basis
+        variances = np.square(_STDS)[:, None] * values + 1.0  # (R, K)
+        there, left = vectors.T @ jacobian, vectors.T @ residuals
+        precision = np.linalg.inv(prior) + (there.T / variances[:, None]) @ there  # (R, 3, 3)
+        inverse = np.linalg.inv(precision)
+        told = (left / variances) @ there  # (R, 3)
+        solved = np.einsum("rpq,rq->rp", inverse, told)
+        squares = (left**2 / variances).sum(axis=1) - (told * solved).sum(axis=1)
+        sizes = np.log(variances).sum(axis=1) + np.linalg.slogdet(precision)[1]
+        return cls(
+            rho=rho,
+            basis=vectors,
+            jacobian=there,
+            variances=variances,
+            inverse=np.asarray(inverse, dtype=np.float64),
+            weights=(left - solved @ there.T) / variances,
+            log_likelihoods=-(squares + sizes) / 2.0,
+        )
+
+    def before(self, own: Array) -> Array:
+        """Variances `(R, M)` of deviations before anything is measured."""
+        shares = (1.0 - self.rho) * own + self.rho
+        return np.multiply.outer(np.square(_STDS), shares)
+
+    def predict(self, law: Array, cross: Array) -> tuple[Array, Array]:
+        """How far the points move `M` means, and by how much they lower the variances, `(R, M)`.
+
+        Args:
+            law: `(M, 3)` covariance of the law at candidates and of `z`.
+            cross: `(M, K)` correlation of the smooth part.
+        """
+        smooth = (1.0 - self.rho) * np.square(_STDS)[:, None]  # (R, 1)
+        cross = cross @ self.basis
+        moved = (self.weights @ self.jacobian) @ law.T + smooth * (self.weights @ cross.T)
+        weighted = self.jacobian.T / self.variances[:, None]  # (R, 3, K)
+        of_law = law @ (weighted @ self.jacobian)  # (R, M, 3)
+        of_smooth = smooth[:, :, None] * np.matmul(cross, weighted.transpose(0, 2, 1))
+        told = (law * (of_law + 2.0 * of_smooth)).sum(axis=2)
+        told += smooth**2 * (np.square(cross) @ (1.0 / self.variances).T).T
+        both = of_law + of_smooth
+        return moved, told - (np.matmul(both, self.inverse) * both).sum(axis=2)
+
+
+def _bases(smooth: Array, errors: Array) -> list[tuple[Array, Array]]:
+    """Yield for each `rho` the basis of `_Fit` and the deviations of size 1 in it, `(K,)`.
+
+    Where all errors are equal, one basis serves all.
+    """
+    noise = errors**2 + _TIMING_STD**2
+    if (noise == noise[:1]).all():
+        values, vectors = np.linalg.eigh(smooth)
+        basis = vectors / np.sqrt(noise)
+        return [(basis, ((1.0 - rho) * values + rho) / noise) for rho in _ROUGH_SHARES]
+    found, root = [], 1.0 / np.sqrt(noise)
+    for rho in _ROUGH_SHARES:
+        deviations = (1.0 - rho) * smooth + rho * np.eye(len(noise))
+        values, vectors = np.linalg.eigh(root[:, None] * deviations * root)
+        found.append((root[:, None] * vectors, values))
+    return found
+
+
+def _smooth_correlation(left: Sequence[Candidate], right: Sequence[Candidate]) -> Array:
+    """Correlation `(M, K)` of the smooth part, which is 0 at the baseline."""
+    here, there, origin = map(coordinates, (left, right, _BASELINE))
+    return correlation(here, there) - correlation(here, origin) * correlation(origin, there)
