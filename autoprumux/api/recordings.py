@@ -94,8 +94,13 @@ def validate_studies(
     validations, refusals = [], []
     for record in asked:
         try:
-            prior = others_of(record, [s for s in studies if s.task != record.task])
+<<<<<<< /tmp/protocol/cur
+            others = [s for s in studies if s.task != record.task]
+            prior = others_of(record, others) if record.baseline else None
             validations.append(validate_study(record, studies, prior))
+=======
+            validations.append(validate_study(record, studies))
+>>>>>>> /tmp/protocol/after/autoprumux/api/recordings.py
         except (MixedDevicesError, NoBaselineError, TooFewTrialsError) as error:
             refusals.append(error)
     if not validations:
@@ -111,10 +116,12 @@ def replay_recorded(
     *,
     samplers: Sequence[str] = ("performance_model", "random", "grid", "tpe"),
     prior: Sequence[str] = (),
-    num_seeds: int = 5,
+    num_seeds: int = 20,
     max_trials: int | None = None,
 ) -> list[dict[str, Any]]:
     """Yield, per sampler, what its searches would have done on recorded trainings.
+
+    Whether the first sampler needs fewer trials is tested against each of the others.
 
     Args:
         recorded: Name or file of a recording.
@@ -144,21 +151,21 @@ def replay_recorded(
     RecordedEvaluator(recording).check()
     space = SearchSpace(recording.candidates)
     others = _others(prior, recording) if prior else None
-    return [
-        summarise(
-            [
-                replay_search(
-                    lambda: RecordedEvaluator(recording),
-                    space,
-                    replace(search, seed=seed),
-                    name,
-                    others,
-                )
-                for seed in range(num_seeds)
-            ]
-        )
+    searches = [
+        [
+            replay_search(
+                lambda: RecordedEvaluator(recording),
+                space,
+                replace(search, seed=seed),
+                name,
+                others,
+            )
+            for seed in range(num_seeds)
+        ]
         for name in names
     ]
+    first, *rest = searches
+    return [summarise(first), *(summarise(own, first) for own in rest)]
 
 
 def _others(names: Sequence[str], recording: "Recording") -> "Others":

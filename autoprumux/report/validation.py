@@ -1,6 +1,8 @@
 """The tables of `autoprumux validate`: text and JSON."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from autoprumux.validation.budget_hits import BUDGETS, HitRow
@@ -19,13 +21,14 @@ def format_validation(validation: Validation) -> str:
         f"speed-ups in the paper's table: {table}",
         "",
         "Near what was measured (accuracy within 1.5 points, speed-up within 20 %):",
-        "target    surrogate               points        within  between points  mean error"
-        "  in 90 % interval",
+        "target    surrogate                  points     defined at        within  "
+        "between points   mean error  in 50, 80, 90 % interval  90 % width",
         *map(_error_line, validation.errors),
         "",
         f"Fastest model within the budget among the predicted three ({len(BUDGETS)} budgets, "
         "0 to 10 points):",
-        "surrogate               points          hits  where a faster model than the baseline is",
+        "surrogate                  points          hits  where a faster model than the "
+        "baseline is",
         *map(_hit_line, validation.hits),
     ]
     return "\n".join(lines)
@@ -48,20 +51,35 @@ def _error_line(row: ErrorRow) -> str:
     unit = "points" if row.target == "accuracy" else "%"
     mean = "-" if row.mean_error is None else f"{100 * row.mean_error:.1f} {unit:<6}"
     between = f"{row.num_interpolated_within} of {row.num_interpolated}"
-    covered = row.num_in_interval
-    interval = "-" if covered is None else f"{covered} of {row.num_predicted}"
+    defined = f"{row.num_predicted} of {row.num_points}"
     within = f"{row.num_within} of {row.num_points}"
     return (
-        f"{row.target:<8}  {row.surrogate:<22}  {row.points:<8}  {within:>10}  {between:>14}"
-        f"  {mean:>11}  {interval:>15}"
+        f"{row.target:<8}  {row.surrogate:<25}  {row.points:<8}  {defined:>11}  {within:>12}"
+        f"  {between:>14}  {mean:>11}  {_coverage(row):>24}  {_width(row):>10}"
     )
+
+
+def _coverage(row: ErrorRow) -> str:
+    """Yield how many measured values are inside the intervals of each level."""
+    if not row.intervals:
+        return "-"
+    covered = ", ".join(str(interval.num_covered) for interval in row.intervals)
+    return f"{covered} of {row.intervals[0].num_intervals}"
+
+
+def _width(row: ErrorRow) -> str:
+    """Yield the mean width of the widest intervals: points, or upper over lower end."""
+    if not row.intervals:
+        return "-"
+    width = row.intervals[-1].mean_width
+    return f"{100 * width:.1f} points" if row.target == "accuracy" else f"{math.exp(width):.2f}x"
 
 
 def _hit_line(row: HitRow) -> str:
     decided = list(_decided(row))
     hits = f"{sum(row.hits)} of {len(row.hits)}"
     return (
-        f"{row.surrogate:<22}  {row.points:<8}  {hits:>10}  {f'{sum(decided)} of {len(decided)}'}"
+        f"{row.surrogate:<25}  {row.points:<8}  {hits:>10}  {f'{sum(decided)} of {len(decided)}'}"
     )
 
 
@@ -83,7 +101,7 @@ def _error_to_dict(row: ErrorRow) -> dict[str, Any]:
         "num_interpolated": row.num_interpolated,
         "num_interpolated_within": row.num_interpolated_within,
         "mean_error": row.mean_error,
-        "num_in_interval": row.num_in_interval,
+        "intervals": [asdict(interval) for interval in row.intervals],
         "predictions": [_point_to_dict(error) for error in row.errors],
     }
 

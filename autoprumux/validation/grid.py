@@ -28,7 +28,7 @@ class MeasuredGrid:
     @property
     def fitted(self) -> dict[Candidate, Measurement]:
         """What the surrogates learn from."""
-        return {c: m for c, m in self.measured.items() if c.sparsity not in UNSEEN_SPARSITIES}
+        return {c: m for c, m in self.measured.items() if is_fitted(c)}
 
     @property
     def training(self) -> list[Candidate]:
@@ -39,6 +39,11 @@ class MeasuredGrid:
     def unseen(self) -> list[Candidate]:
         """Pruned multiplexed candidates that nothing is fitted on, in order."""
         return sorted(c for c in self.measured if is_inner(c) and c not in self.fitted)
+
+
+def is_fitted(candidate: Candidate) -> bool:
+    """True for the candidates that surrogates may learn from."""
+    return candidate.sparsity not in UNSEEN_SPARSITIES
 
 
 def is_inner(candidate: Candidate) -> bool:

@@ -21,8 +21,10 @@ Points = Literal["left out", "unseen"]
 TOLERANCES: Mapping[Target, float] = {"accuracy": 0.015, "speedup": 0.20}
 """Of an accuracy a fraction, of a speed-up a share of the measured one."""
 
+LEVELS: Mapping[float, float] = {0.5: 0.67448975, 0.8: 1.28155157, 0.9: 1.64485363}
+"""Shares of a normal distribution within so many standard deviations of its mean."""
+
 _BORDER = 1e-9
-_Z_90 = 1.6448536269514722
 
 _DIRECTIONS: Mapping[str, Direction] = {
     "bilinear along s": "sparsity",
@@ -40,6 +42,19 @@ class PointError:
     predicted: Prediction | None
     error: float
     """Predicted less measured: a fraction, of the measured speed-up for speed-ups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalRow:
+    """How often intervals of one level hold, and how wide they are: calibration and sharpness."""
+
+    level: float
+    """Share of the measured values that should be inside."""
+    num_covered: int
+    """Measured values inside."""
+    num_intervals: int
+    mean_width: float
+    """A fraction; of speed-ups the natural logarithm of upper over lower end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +99,33 @@ class ErrorRow:
         return sum(errors) / len(errors) if errors else None
 
     @property
-    def num_in_interval(self) -> int | None:
-        """Measured values inside the 90 % interval; `None` if the surrogate gives none."""
+    def intervals(self) -> tuple[IntervalRow, ...]:
+        """Intervals of 50, 80 and 90 %; none if the surrogate gives none."""
         stds = [e.predicted.std for e in self.errors if e.predicted is not None]
-        return sum(map(self._is_covered, self.errors)) if any(stds) else None
+        if not any(stds):
+            return ()
+        return tuple(
+            IntervalRow(
+                level=level,
+                num_covered=sum(self._is_covered(e, reach) for e in self.errors),
+                num_intervals=len(stds),
+                mean_width=2.0 * reach * sum(stds) / len(stds),
+            )
+            for level, reach in LEVELS.items()
+        )
 
     def _is_within(self, error: PointError) -> bool:
         return (
             error.predicted is not None and abs(error.error) <= TOLERANCES[self.target] + _BORDER
         )
 
-    def _is_covered(self, error: PointError) -> bool:
+    def _is_covered(self, error: PointError, reach: float) -> bool:
+        """Yield whether it was measured within so many standard deviations of the prediction."""
         if error.predicted is None:
             return False
         is_speedup = self.target == "speedup"
         measured = math.log(error.measured) if is_speedup else error.measured
-        reach = _Z_90 * error.predicted.std
-        return abs(measured - error.predicted.mean) <= reach + _BORDER
+        return abs(measured - error.predicted.mean) <= reach * error.predicted.std + _BORDER
 
 
 def error_rows(

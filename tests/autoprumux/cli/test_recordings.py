@@ -72,7 +72,9 @@ def test_a_validation_prints_both_tables_with_counts(recorded_grid):
 
     assert result.exit_code == 0
     assert "surrogates fitted on 12 trials, 0 failed" in result.stdout
-    assert re.search(r"accuracy  bilinear along s +left out +\d of 6 +\d of 2", result.stdout)
+    row = re.search(r"accuracy  bilinear along s +left out (.*)", result.stdout)
+    assert row
+    assert re.match(r" +6 of 6 +\d of 6 +\d of 2 .* \d, \d, \d of 6 +\d+\.\d points$", row[1])
     assert re.search(r"performance model +unseen +\d+ of 21 ", result.stdout)
 
 
@@ -117,11 +119,18 @@ def test_a_replay_compares_samplers_without_training(recorded_grid, monkeypatch)
     as_json = run([*command, "--sampler", "performance_model", "--budget", "1,3", "--json"])
 
     assert text.exit_code == as_json.exit_code == 0, text.stderr + as_json.stderr
-    assert re.search(r"^performance_model +\d", text.stdout, re.MULTILINE)
-    assert re.search(r"^random +\d", text.stdout, re.MULTILINE)
+    trials = r" +\d+\.\d \(\d+\.\d-\d+\.\d\)"
+    assert re.search(rf"^performance_model{3 * trials} +0\.0$", text.stdout, re.MULTILINE)
+    assert re.search(rf"^random{3 * trials} +\d\S* +0\.0$", text.stdout, re.MULTILINE)
+    assert re.search(
+        r"^random( +\d+\.\d \(\d+-\d+\)){5}( +\d+\.\d){3}$", text.stdout, re.MULTILINE
+    )
     assert "trial  0  N=1  s=0.00  accuracy 90.0    1.00x" in text.stdout
     (summary,) = json.loads(as_json.stdout)
     assert summary["num_searches"] == 2
+    assert summary["p_reference_needs_fewer"] is None
+    low, high = summary["mean_until_best_interval"]
+    assert low <= summary["mean_until_best"] <= high
     assert [answer["budget"] for answer in summary["searches"][0]["answers"]] == [0.01, 0.03]
     assert summary["searches"][0]["answers"][1]["speedup"] == pytest.approx(
         summary["searches"][0]["answers"][1]["best_speedup"]

@@ -1,6 +1,7 @@
 import pytest
 
 from autoprumux.records import Candidate
+from autoprumux.surrogates.base import Prediction
 from autoprumux.surrogates.pairs import PaperPair, PerformancePair, StructuredPair
 from autoprumux.validation.point_errors import ErrorRow, error_rows
 
@@ -120,4 +121,70 @@ def test_intervals_that_hold_are_counted(make_grid):
 
     row = rows_of(grid, StructuredPair())["structured + latency", "accuracy", "unseen"]
 
-    assert row.num_in_interval == 1
+    assert [interval.level for interval in row.intervals] == [0.5, 0.8, 0.9]
+    assert [interval.num_covered for interval in row.intervals] == [1, 1, 1]
+    assert [interval.num_intervals for interval in row.intervals] == [2, 2, 2]
+
+
+class Told:
+    """Predicts as told."""
+
+    name = "told"
+
+    def __init__(self, predictions: list[Prediction | None]) -> None:
+        self._predictions = predictions
+
+    def accuracies(self, measured, candidates):
+        return self._predictions[: len(candidates)]
+
+    def log_speedups(self, measured, candidates):
+        return self._predictions[: len(candidates)]
+
+
+@pytest.mark.parametrize(
+    ("distance", "covered"),
+    [(0.67, (1, 1, 1)), (0.68, (0, 1, 1)), (1.29, (0, 0, 1)), (1.65, (0,) * 3)],
+)
+def test_intervals_reach_as_far_as_those_of_a_normal_distribution(make_grid, distance, covered):
+    row_of_three = {(2, s): (0.88, 2.0) for s in (0.6, 0.7, 0.8)}
+    grid = make_grid(
+        row_of_three | {(2, 0.65): (0.87 + 0.01 * distance, 2.0), (2, 0.75): (0.8, 2)}
+    )
+    pair = Told([Prediction(0.87, 0.01), None])
+
+    row = rows_of(grid, pair)["told", "accuracy", "unseen"]
+
+    assert tuple(interval.num_covered for interval in row.intervals) == covered
+    assert {interval.num_intervals for interval in row.intervals} == {1}
+    assert (row.num_predicted, row.num_points) == (1, 2)
+    widths = [interval.mean_width for interval in row.intervals]
+    assert widths == pytest.approx([0.0134898, 0.0256310, 0.0328971], abs=1e-6)
+
+
+def test_surrogates_without_deviations_have_no_intervals(make_grid):
+    grid = make_grid({(2, s): (0.88, 2.0) for s in (0.6, 0.65, 0.7, 0.8)})
+
+    row = rows_of(grid, Told([Prediction(0.88, 0.0)]))["told", "accuracy", "unseen"]
+
+    assert row.intervals == ()
+
+
+def test_the_bilinear_model_has_intervals_for_what_is_left_out(make_grid):
+    accuracies = {0.6: 0.88, 0.7: 0.85, 0.8: 0.86, 0.9: 0.80}
+    grid = make_grid({(2, s): (accuracy, 2.0) for s, accuracy in accuracies.items()})
+
+    row = rows_of(grid)["bilinear along s", "accuracy", "left out"]
+
+    assert all(error.predicted.std > 0 for error in row.errors)
+    assert row.intervals[0].num_intervals == 4
+
+
+@pytest.mark.parametrize("pair", [StructuredPair(), PerformancePair()])
+def test_ends_of_a_row_are_not_between_points(make_grid, pair):
+    grid = make_grid({(2, s): plane(2, s) for s in TRAINING} | {(2, 0.0): (0.9, 2.0)})
+
+    for target in ("accuracy", "speedup"):
+        row = rows_of(grid, pair)[pair.name, target, "left out"]
+        extrapolated = [e.candidate.sparsity for e in row.errors if e.predicted.is_extrapolated]
+        assert extrapolated == [0.95]
+        assert row.num_interpolated == 4

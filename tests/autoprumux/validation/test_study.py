@@ -3,6 +3,8 @@ from dataclasses import replace
 import pytest
 
 from autoprumux.errors import MixedDevicesError, NoBaselineError, TooFewTrialsError
+from autoprumux.records import Candidate
+from autoprumux.surrogates.related import Others, OtherStudy
 from autoprumux.validation.study import validate_study
 
 ROW = {(2, s): (0.89, 3.0) for s in (0.6, 0.7, 0.8)}
@@ -103,3 +105,53 @@ def test_failures_are_counted(demo_study, make_validated_study):
     failed = replace(demo_study.trials[-1], number=99)
 
     assert validate_study(replace(study, trials=(*study.trials, failed))).num_failed == 1
+
+
+def named(validation, surrogate: str, target: str = "accuracy"):
+    rows = [r for r in validation.errors if (r.surrogate, r.target) == (surrogate, target)]
+    return [error.predicted for row in rows for error in row.errors]
+
+
+def test_failed_cells_are_told_to_the_performance_model_but_for_unseen_ones(
+    demo_study, make_validated_study
+):
+    study = make_validated_study(ROW | {(5, 0.6): (0.87, 6.0), (5, 0.65): (0.86, 6.5)})
+    failed = next(t for t in demo_study.trials if t.failure is not None)
+    diverged = replace(failed, number=99, failure=replace(failed.failure, cause="nan"))
+
+    def predicted(candidate):
+        trial = replace(diverged, candidate=candidate)
+        return named(
+            validate_study(replace(study, trials=(*study.trials, trial))), "performance model"
+        )
+
+    plain = named(validate_study(study), "performance model")
+    told, unseen = predicted(Candidate(5, 0.0)), predicted(Candidate(5, 0.65))
+
+    assert told != plain
+    assert unseen == plain
+
+
+def test_what_was_stopped_is_told_to_the_performance_model(demo_study, make_validated_study):
+    study = make_validated_study(ROW | {(10, 0.9): (0.6, 20.0)})
+    failed = next(t for t in demo_study.trials if t.failure is not None)
+    failure = replace(failed.failure, cause="hopeless", reachable_accuracy=0.70)
+    trial = replace(failed, number=99, candidate=Candidate(10, 0.0), failure=failure)
+
+    told = validate_study(replace(study, trials=(*study.trials, trial)))
+
+    assert named(told, "performance model") != named(validate_study(study), "performance model")
+
+
+def test_other_tasks_as_a_prior_are_one_more_pair(make_validated_study):
+    losses = {Candidate(n, s): 0.02 * n for n in (2, 5, 10) for s in (0.0, 0.6, 0.8)}
+    prior = Others([OtherStudy(name="qqp", losses=losses, noise_std=0.005, log_speedups={})])
+    study = make_validated_study(ROW)
+
+    surrogates = {row.surrogate for row in validate_study(study, (), prior).errors}
+
+    assert "performance model + prior" in surrogates
+    assert named(validate_study(study, (), prior), "performance model + prior") != named(
+        validate_study(study), "performance model"
+    )
+    assert not named(validate_study(study), "performance model + prior")
