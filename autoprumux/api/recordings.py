@@ -94,13 +94,9 @@ def validate_studies(
     validations, refusals = [], []
     for record in asked:
         try:
-<<<<<<< /tmp/protocol/cur
             others = [s for s in studies if s.task != record.task]
             prior = others_of(record, others) if record.baseline else None
             validations.append(validate_study(record, studies, prior))
-=======
-            validations.append(validate_study(record, studies))
->>>>>>> /tmp/protocol/after/autoprumux/api/recordings.py
         except (MixedDevicesError, NoBaselineError, TooFewTrialsError) as error:
             refusals.append(error)
     if not validations:

@@ -159,7 +159,7 @@ def replay(
             help="Recordings of other tasks, which performance_model takes as a prior.",
         ),
     ] = "",
-    seeds: Annotated[int, typer.Option(metavar="NUM", help="Searches per sampler.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="NUM", help="Searches per sampler.")] = 20,
     max_trials: Annotated[
         int | None, typer.Option(metavar="NUM", help="Largest number of trials in a search.")
     ] = None,
@@ -168,7 +168,8 @@ def replay(
 ) -> None:
     """Tell what searches would have done on recorded trainings, without training.
 
-    Trials until the best model is measured, regret, the answer, and the order of the trials.
+    Trials until the best model is measured and regret, with intervals and a test of the first
+    sampler against the others; the answer, and the order of the trials.
     """
     summaries = replay_recorded(
         recorded,

@@ -1,38 +1,59 @@
-"""The table of `autoprumux replay`."""
+"""The tables of `autoprumux replay`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
 def format_replay(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Yield one row per sampler, then the answers and trials of the first one's first search.
+    """Yield two rows per sampler, then the answers and trials of the first one's first search.
 
     Args:
         summaries: As `autoprumux.search.replay_summary.summarise` yields them.
     """
-    numbers = list(summaries[0]["regret_after"])
-    regrets = "".join(f"{number:>6}" for number in numbers)
+    first = summaries[0]
+    numbers = list(first["regret_after"])
+    num_budgets = len(first["searches"][0]["answers"])
     lines = [
-        f"{summaries[0]['num_searches']} searches per sampler; regret: share of the best speed-up "
-        "that is missed, in percent",
+        f"{first['num_searches']} searches per sampler for {num_budgets} "
+        f"budget{'s' * (num_budgets > 1)}; in brackets 95 % intervals over searches",
         "",
-        f"{'':<18}{'trials until the best':>22}   regret after ... trials{'':<10}when it stops",
-        f"{'sampler':<18}{'median':>12}{'90 %':>10}  {regrets}{'trials':>10}{'minutes':>9}"
-        f"{'regret':>8}{'repeated':>10}",
-        *map(_row, summaries),
+        f"trials until the best; p: one-sided test that {first['sampler']} needs fewer",
+        f"{'sampler':<18}{'median':>19}{'90 %':>19}{'mean':>19}{'p':>9}{'repeated':>10}",
+        *map(_trials_row, summaries),
         "",
-        *_first_search(summaries[0]),
+        "regret: share of the best speed-up that is missed, in percent, after so many trials",
+        f"{'':<18}{'':{14 * len(numbers)}}{'when it stops':>25}",
+        f"{'sampler':<18}{''.join(f'{number:>14}' for number in numbers)}"
+        f"{'regret':>8}{'trials':>8}{'minutes':>9}",
+        *map(_regret_row, summaries),
+        "",
+        *_first_search(first),
     ]
     return "\n".join(lines)
 
 
-def _row(summary: Mapping[str, Any]) -> str:
-    regrets = "".join(f"{100 * regret:6.1f}" for regret in summary["regret_after"].values())
+def _trials_row(summary: Mapping[str, Any]) -> str:
+    names = ("median_until_best", "percentile_90_until_best", "mean_until_best")
+    cells = "".join(f"{_with_interval(summary, name):>19}" for name in names)
+    p = summary["p_reference_needs_fewer"]
+    shown = "" if p is None else f"{p:.2g}"
+    return f"{summary['sampler']:<18}{cells}{shown:>9}{summary['mean_repeated']:10.1f}"
+
+
+def _with_interval(summary: Mapping[str, Any], name: str) -> str:
+    low, high = summary[f"{name}_interval"]
+    return f"{summary[name]:.1f} ({low:.1f}-{high:.1f})"
+
+
+def _regret_row(summary: Mapping[str, Any]) -> str:
+    cells = []
+    for number, regret in summary["regret_after"].items():
+        low, high = summary["regret_after_interval"][number]
+        cells.append(f"{100 * regret:.1f} ({100 * low:.0f}-{100 * high:.0f})")
     return (
-        f"{summary['sampler']:<18}{summary['median_until_best']:12.1f}"
-        f"{summary['percentile_90_until_best']:10.1f}  {regrets}"
-        f"{summary['mean_until_stop']:10.1f}{summary['mean_minutes_until_stop']:9.1f}"
-        f"{100 * summary['regret_at_stop']:8.1f}{summary['mean_repeated']:10.1f}"
+        f"{summary['sampler']:<18}{''.join(f'{cell:>14}' for cell in cells)}"
+        f"{100 * summary['regret_at_stop']:8.1f}{summary['mean_until_stop']:8.1f}"
+        f"{summary['mean_minutes_until_stop']:9.1f}"
     )
 
 

@@ -100,6 +100,8 @@ def replay_search(
     search: SearchConfig,
     sampler: Sampler,
     others: Others | None = None,
+    *,
+    goes_on: bool = True,
 ) -> ReplayedSearch:
     """Search until it would stop and the best of every budget is measured.
 
@@ -109,6 +111,7 @@ def replay_search(
         search: Budgets, cap, stop rule and seed; its grid and sampler are not looked at.
         sampler: Who chooses. The stop rule is ours, so Optuna's samplers stop at the cap.
         others: What studies of other tasks tell our sampler.
+        goes_on: False ends where it would stop, whatever it has measured.
 
     Raises:
         NoBaselineError: If the dense baseline failed with this seed.
@@ -116,7 +119,7 @@ def replay_search(
     """
     bests = _bests(make_evaluator(), space, search)
     replay = _Replay(make_evaluator(), space, search, sampler, others)
-    while not replay.is_over(bests):
+    while not replay.is_over(bests if goes_on else None):
         replay.run_next()
     return ReplayedSearch(
         sampler=sampler,
@@ -226,17 +229,19 @@ class _Replay:
         measurement = outcome.measurement if outcome else None
         self._proposer.tell(trial, measurement, self.record.baseline)
 
-    def is_over(self, bests: Sequence[float]) -> bool:
-        """True once it would stop and has measured the best, or gets no further."""
+    def is_over(self, bests: Sequence[float] | None) -> bool:
+        """True once it would stop and has measured the `bests`, if any, or gets no further."""
         if not free_candidates(self.space, self.record):
             return True
+        is_stuck = self.num_asked >= MAX_ASKS * len(self.space.candidates)
+        return is_stuck or (self._stop is not None and self._has_measured(bests))
+
+    def _has_measured(self, bests: Sequence[float] | None) -> bool:
         measured = self.record.measured
-        is_found = all(
+        return bests is None or all(
             verified_best(measured, budget) >= best - _BORDER
             for budget, best in zip(self.search.budgets, bests, strict=True)
         )
-        is_stuck = self.num_asked >= MAX_ASKS * len(self.space.candidates)
-        return is_stuck or (is_found and self._stop is not None)
 
     def _evaluate(self, candidate: Candidate) -> TrialRecord:
         outcome = _outcome(self.evaluator, candidate, self.search.seed)

@@ -4,32 +4,45 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprumux.records import TrialRecord
 from autoprumux.search.replay import ReplayedSearch
+from autoprumux.search.replay_statistics import bootstrap, interval_of_means, signed_rank_p
 
 REGRET_AFTER = (4, 6, 8, 12, 16)
 """Trials after which the regret is told."""
+_STATISTICS = ("median_until_best", "percentile_90_until_best", "mean_until_best")
 
 
-def summarise(searches: Sequence[ReplayedSearch]) -> dict[str, Any]:
+def summarise(
+    searches: Sequence[ReplayedSearch], reference: Sequence[ReplayedSearch] = ()
+) -> dict[str, Any]:
     """Yield what one sampler did in searches of several seeds.
 
     Trials until the best are counted per search and budget; where it was never measured, as one
-    more than the search had. Regret is the share of the best speed-up that is missed.
+    more than the search had. Regret is the share of the best speed-up that is missed. Intervals
+    are 95 % bootstrap intervals over searches.
+
+    Args:
+        searches: Of one sampler.
+        reference: Those of another with the same seeds, of which is tested whether it needs fewer
+            trials; none if empty.
     """
-    firsts = [
-        first or len(search.trials) + 1 for search in searches for first in search.num_until_best()
-    ]
+    firsts = [_firsts(search) for search in searches]
+    ends = bootstrap(firsts, _statistics)
+    regrets = np.array([[s.regret_after(number) for number in REGRET_AFTER] for s in searches])
+    low, high = interval_of_means(regrets)
     return {
         "sampler": searches[0].sampler,
         "num_searches": len(searches),
-        "median_until_best": float(np.median(firsts)),
-        "percentile_90_until_best": float(np.percentile(firsts, 90)),
-        "regret_after": {
-            number: float(np.mean([search.regret_after(number) for search in searches]))
-            for number in REGRET_AFTER
-        },
+        **dict(zip(_STATISTICS, _statistics(np.concatenate(firsts)), strict=True)),
+        **{f"{name}_interval": list(end) for name, end in zip(_STATISTICS, ends, strict=True)},
+        "p_reference_needs_fewer": _p_fewer(reference, searches) if reference else None,
+        "regret_after": dict(zip(REGRET_AFTER, regrets.mean(axis=0).tolist(), strict=True)),
+        "regret_after_interval": dict(
+            zip(REGRET_AFTER, np.stack([low, high], axis=1).tolist(), strict=True)
+        ),
         "mean_until_stop": float(np.mean([search.num_until_stop for search in searches])),
         "mean_minutes_until_stop": float(
             np.mean([search.minutes_until_stop() for search in searches])
@@ -40,6 +53,21 @@ def summarise(searches: Sequence[ReplayedSearch]) -> dict[str, Any]:
         "mean_repeated": float(np.mean([search.num_repeated for search in searches])),
         "searches": [_search_to_dict(search) for search in searches],
     }
+
+
+def _firsts(search: ReplayedSearch) -> list[float]:
+    return [first or len(search.trials) + 1 for first in search.num_until_best()]
+
+
+def _statistics(firsts: NDArray[np.float64]) -> tuple[float, ...]:
+    """Yield the values of `_STATISTICS`."""
+    return float(np.median(firsts)), float(np.percentile(firsts, 90)), float(np.mean(firsts))
+
+
+def _p_fewer(fewer: Sequence[ReplayedSearch], more: Sequence[ReplayedSearch]) -> float:
+    """Yield the p of a one-sided signed-rank test over searches of the same seed."""
+    pairs = zip(fewer, more, strict=True)
+    return signed_rank_p([float(np.mean(_firsts(a)) - np.mean(_firsts(b))) for a, b in pairs])
 
 
 def _search_to_dict(search: ReplayedSearch) -> dict[str, Any]:

@@ -193,6 +193,40 @@ def test_a_best_that_was_never_measured_counts_as_one_trial_more():
     assert summary["regret_after"][4] == pytest.approx((0 + 0 + 0.2) / 3)
 
 
+def test_a_sampler_is_tested_against_the_first_by_seed():
+    quick = [make_replayed(TRIALS, bests=(2.0,)) for _ in range(4)]  # the third trial has it
+    slow = [make_replayed(TRIALS, bests=(4.0,)) for _ in range(4)]
+
+    summary, other, same = summarise(quick), summarise(slow, quick), summarise(quick, slow)
+
+    assert summary["p_reference_needs_fewer"] is None
+    assert other["p_reference_needs_fewer"] == 1 / 2**4
+    assert same["p_reference_needs_fewer"] == 1.0
+
+
+def test_intervals_are_over_searches_and_hold_the_values():
+    searches = [make_replayed(TRIALS[:n], bests=(4.0,)) for n in (1, 2, 3, 4, 4, 4)]
+
+    summary = summarise(searches)
+
+    assert summary["mean_until_best"] == pytest.approx((2 + 3 + 4 + 4 + 4 + 4) / 6)
+    for name in ("median_until_best", "percentile_90_until_best", "mean_until_best"):
+        low, high = summary[f"{name}_interval"]
+        assert low <= summary[name] <= high
+    low, high = summary["regret_after_interval"][4]
+    assert 0.0 <= low < summary["regret_after"][4] < high < 0.75
+
+
+def test_a_search_may_end_where_it_would_stop():
+    search = make_search(budgets=(0.5,), max_trials=3)
+    space = SearchSpace.from_config(search)
+
+    replayed = replay_search(SyntheticEvaluator, space, search, "grid", goes_on=False)
+
+    assert len(replayed.trials) == replayed.num_until_stop == 3
+    assert replayed.num_until_best() == (None,)
+
+
 def test_what_is_answered_is_what_was_measured_before_the_stop():
     summary = summarise([make_replayed(TRIALS, stop=3)])
 
