@@ -43,6 +43,7 @@ from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
+from trainers.phases.teachers import TeacherModels
 
 TARGETS = {("finetune", 1): 1.0, ("finetune", 5): 3.0, ("prune", 1): 0.5}
 """Times the Trainer's sequences per second that are aimed at."""
@@ -172,9 +173,10 @@ def _phases(dense: MuxedBertShape, width: int, options: argparse.Namespace) -> l
     tuning = FinetuneConfig(**size, freeze_embeddings=options.freeze_embeddings)
     pruning = PruneConfig(**size, freeze_embeddings=options.freeze_embeddings)
     gates = Gates(shape, pruning.gates, pruning.sparsity_convention).to(device)
+    teachers = TeacherModels(model())
     programs: dict[str, Program] = {
         "finetune": FinetuneProgram(model(), None, examples, examples, tuning, **common),
-        "prune": PruneProgram(model(), model(), gates, examples, 0.9, pruning, **common),
+        "prune": PruneProgram(model(), teachers, gates, examples, 0.9, pruning, **common),
     }
     if width > 1:
         programs["prime"] = PrimeProgram(model(), head(), examples, PrimeConfig(**size), **common)

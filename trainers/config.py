@@ -12,14 +12,16 @@ from trainers.phase_config import (
     PretrainConfig,
     PrimeConfig,
     PruneConfig,
+    check_teacher,
 )
-from trainers.values import ADDED, require, require_word
+from trainers.values import ADDED, added, require, require_word
 
 BUILTIN = "builtin"
 """Word for the data and the model that ship with the package."""
 
-MAX_DEMUX_LAYERS, MAX_EXAMPLES = 64, 100_000_000
-"""Far beyond what is published and what memory holds; a study file may come from a stranger."""
+MAX_WIDTH, MAX_DEMUX_LAYERS, MAX_EXAMPLES = 1000, 64, 100_000_000
+"""Instances in a group, layers, examples. Far beyond what is published and what memory holds; a
+study file may come from a stranger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ DemultiplexerName = Literal["rsa", "index_prefix"]
 """Words of `model.demultiplexer`."""
 DemuxNorm = Literal["all", "published"]
 """Words of `model.demux_norm`."""
+MaskMode = Literal["union", "none", "multiplexer"]
+"""Words of `model.mask_mode`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,9 @@ class ModelConfig:
 
     source: str = BUILTIN
     """`builtin`, a directory, or a Hugging Face id; docs/checkpoints.md lists the families."""
+    wide_source: str = added("")
+    """Directory or Hugging Face id of multiplexed checkpoints, `{N}` in it standing for the width:
+    every wide model starts from its own and skips `prime` and `pretrain`. Empty: from `source`."""
     multiplexer: MultiplexerName = "gaussian_hadamard"
     """`gaussian_hadamard` scales each instance by a fixed random key and averages (DataMUX);
     `learned_hadamard` trains these keys; `contextual` attends within each sequence and across the
@@ -105,8 +112,9 @@ class ModelConfig:
     `single_pass` mixes token embeddings first, which is cheaper and needs its own pre-training.
     The built-in model is `single_pass` and its checkpoint overrides this, but for the multiplexer
     `contextual`, which is `two_pass` always; the widening `blocks` is `single_pass` always."""
-    mask_mode: Literal["union", "none"] = "union"
-    """`union` attends to positions where any instance has a token; `none` attends to all."""
+    mask_mode: MaskMode = "union"
+    """`union` attends to positions where any instance has a token; `none` attends to all;
+    `multiplexer` masks padding inside the multiplexer `contextual` alone, as published."""
     widening: Literal["keys", "blocks"] = "keys"
     """How a wide model starts from a plain one: `keys` draws multiplexer and demultiplexer anew,
     and the phases `prime` and `pretrain` teach the encoder to work on mixtures (as published);
@@ -135,6 +143,12 @@ class ModelConfig:
         )
         require_word(self.demultiplexer, "model.demultiplexer", DemultiplexerName)
         require_word(self.demux_norm, "model.demux_norm", DemuxNorm)
+        require_word(self.mask_mode, "model.mask_mode", MaskMode)
+        if self.mask_mode == "multiplexer" and self.multiplexer != "contextual":
+            raise ConfigError(
+                "`model.mask_mode` = `multiplexer` masks what the `model.multiplexer` = "
+                f"`contextual` attends to, got `{self.multiplexer}`; use `union` or `none`."
+            )
         if self.multiplexer == "contextual" and self.embed_mode == "single_pass":
             raise ConfigError(
                 "`model.multiplexer` = `contextual` mixes what the embedding block yields, so "
@@ -155,6 +169,16 @@ class ModelConfig:
                 "`model.demux_norm` = `published` needs `model.num_demux_layers` of at least 2, "
                 "got 1."
             )
+
+    def has_wide_source(self, num_instances: int) -> bool:
+        """Tell whether this width starts from a checkpoint of `wide_source`."""
+        return num_instances > 1 and self.wide_source != ""
+
+    def source_of(self, num_instances: int) -> str:
+        """Yield what this width starts from: `source`, or its own checkpoint of `wide_source`."""
+        if self.has_wide_source(num_instances):
+            return self.wide_source.replace("{N}", str(num_instances))
+        return self.source
 
     def _check_blocks(self) -> None:
         """Refuse multiplexing that cannot keep blocks apart."""
@@ -231,8 +255,9 @@ class TrainerConfig:
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a CUDA device if there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` trains under autocast; faster where the processor has it."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """`bfloat16` trains under autocast, which is faster where the hardware has it: `auto` takes it
+    on CPUs with AVX512-BF16 or AMX and on CUDA devices that have it, and `float32` elsewhere."""
     num_parts: int = 1
     """Parts that each training batch goes through the model in, in every process; more need less
     memory. Losses and gradients add up to those of the batch, so that results differ by rounding
@@ -244,12 +269,14 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
         require(
-            self.precision in ("float32", "bfloat16"),
+            self.precision in ("float32", "bfloat16", "auto"),
             "precision",
             self.precision,
-            "float32 or bfloat16",
+            "float32, bfloat16 or auto",
         )
         require(self.num_parts >= 1, "num_parts", self.num_parts, "at least 1")
+        for name in ("prune", "finetune_pruned"):
+            check_teacher(getattr(self, name), name)
         require(
             self.checkpoint_interval_s > 0,
             "checkpoint_interval_s",
@@ -267,9 +294,10 @@ def check_candidate(num_instances: int, sparsity: float) -> None:
     """Refuse a width or a sparsity that cannot be trained.
 
     Raises:
-        ConfigError: If `num_instances` is below 1 or `sparsity` is outside [0, 1).
+        ConfigError: If `num_instances` is outside [1, 1000] or `sparsity` outside [0, 1).
     """
-    require(num_instances >= 1, "num_instances", num_instances, "at least 1")
+    rule = "at least 1" if num_instances < 1 else f"at most {MAX_WIDTH}"
+    require(1 <= num_instances <= MAX_WIDTH, "num_instances", num_instances, rule)
     require(0 <= sparsity < 1, "sparsity", sparsity, "in [0, 1)")
 
 

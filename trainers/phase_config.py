@@ -11,6 +11,8 @@ GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hid
 """Words of `prune.gates`: what CoFi can remove."""
 LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
 """Words of `prune.layer_alignment`."""
+TEACHERS = ("same_width", "plain", "both")
+"""Words of `prune.teacher` and `finetune_pruned.teacher`."""
 SPARSITY_CONVENTIONS = ("weights", "cofi")
 """Words of `prune.sparsity_convention`."""
 
@@ -30,7 +32,7 @@ class PhaseConfig:
     decay: Literal["linear", "none"] = added("linear")
     """How the learning rate goes on from its peak: it falls to zero (`linear`) or stays."""
     warmup: float = 0.1
-    """Share of the updates with rising learning rate, in [0, 1)."""
+    """Share of the updates with rising learning rate, in [0, 1); at least one update unless 0."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices."""
     bucket_by_length: bool = True
@@ -65,6 +67,9 @@ class PrimeConfig(PhaseConfig):
     """Times the retrieval of held-out texts is scored; the best weights are kept."""
     stop_accuracy: float = 1.0
     """Share of held-out tokens retrieved rightly, in (0, 1], at which priming ends early."""
+    patience: int = added(0)
+    """Evaluations without a gain of 0.1 points after which priming has converged and ends early;
+    they count once half of the held-out tokens are retrieved. 0 for never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +79,7 @@ class PrimeConfig(PhaseConfig):
         require(
             0 < self.stop_accuracy <= 1, "prime.stop_accuracy", self.stop_accuracy, "in (0, 1]"
         )
+        require(self.patience >= 0, "prime.patience", self.patience, "0 or more")
         require(self.bag_weight >= 0, "prime.bag_weight", self.bag_weight, "0 or more")
         require(
             self.slots_per_token >= 0, "prime.slots_per_token", self.slots_per_token, "0 or more"
@@ -89,10 +95,18 @@ class PretrainConfig(PhaseConfig):
     """Share of tokens to predict."""
     detect_weight: float = 0.0
     """Weight of detecting replaced words in second segments (ELECTRA); 0 for none."""
+    mlm_weight: float = added(1.0)
+    """Weight of predicting hidden tokens; 0 hides none, so that the other losses are all there is:
+    the states of the N = 1 model are then those of the texts as they are."""
     distill_weight: float = 1.0
-    """Weight of matching the N = 1 model's last hidden states for each instance; 0 for none."""
+    """Weight of matching an N = 1 model's last hidden states for each instance; 0 for none."""
+    teacher: Literal["source", "finetuned"] = added("source")
+    """Whose states are matched: the N = 1 model of the `source`, or that fine-tuned on the task
+    (`finetuned`), which is trained first."""
     bag_weight: float = 0.0
     """See `PrimeConfig.bag_weight`."""
+    retrieval_weight: float = added(0.0)
+    """Weight of going on with retrieval, one instance at each position (N > 1); 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,8 +116,16 @@ class PretrainConfig(PhaseConfig):
             self.mask_probability,
             "in (0, 1)",
         )
-        for name in ("detect_weight", "distill_weight", "bag_weight"):
+        require_word(self.teacher, "pretrain.teacher", Literal["source", "finetuned"])
+        weights = ("detect", "distill", "bag", "retrieval", "mlm")
+        for name in (f"{word}_weight" for word in weights):
             require(getattr(self, name) >= 0, f"pretrain.{name}", getattr(self, name), "0 or more")
+        require(
+            any(getattr(self, f"{word}_weight") > 0 for word in weights),
+            "pretrain.mlm_weight",
+            self.mlm_weight,
+            "positive if no other loss of the phase has a weight",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +142,9 @@ class FinetuneConfig(PhaseConfig):
     """Weight of matching an N = 1 teacher's last hidden states, instance by instance (N > 1)."""
     temperature: float = added(2.0)
     """Softmax temperature of matching logits."""
+    retrieval_weight: float = added(0.0)
+    """Weight of retrieval beside the task, one instance at each position (N > 1); 0 for none, as
+    published for MUX-PLM. T-MUX has 0.1 beside 0.9 of the task, so 0.11."""
     freeze_embeddings: bool = False
     """True keeps the token table fixed: less memory and time, for large vocabularies."""
 
@@ -138,6 +163,12 @@ class FinetuneConfig(PhaseConfig):
             "0 or more",
         )
         require(self.temperature > 0, "finetune.temperature", self.temperature, "positive")
+        require(
+            self.retrieval_weight >= 0,
+            "finetune.retrieval_weight",
+            self.retrieval_weight,
+            "0 or more",
+        )
         require(
             0 <= self.distill_weight <= 1,
             "finetune.distill_weight",
@@ -159,13 +190,29 @@ class NarrowConfig(FinetuneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.num_updates >= 1, "narrow.num_updates", self.num_updates, "at least 1")
+        require(
+            self.state_distill_weight == 0,
+            "narrow.state_distill_weight",
+            self.state_distill_weight,
+            "0, for a narrow model has states of another size than its teacher's",
+        )
+        require(
+            self.retrieval_weight == 0,
+            "narrow.retrieval_weight",
+            self.retrieval_weight,
+            "0, for a narrow model reads one text at a time",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig(PhaseConfig):
-    """CoFi pruning to the target sparsity, taught by the fine-tuned model of the same N."""
+    """CoFi pruning to the target sparsity, taught by fine-tuned models."""
 
     num_updates: int = 400
+    teacher: Literal["same_width", "plain", "both"] = added("same_width")
+    """Who teaches N > 1: the unpruned model of the same N (`same_width`), the N = 1 model, whose
+    logits are matched instance by instance (`plain`, without layers to match), or `both`: logits
+    of the N = 1 model, layers of the other one. N = 1 has the unpruned model in any case."""
     gates: tuple[str, ...] = GATE_KINDS
     """What can be removed: attention `heads`, whole attention layers (`head_layers`), whole
     feed-forward layers (`feedforward_layers`), feed-forward units (`intermediate`) and `hidden`
@@ -186,6 +233,12 @@ class PruneConfig(PhaseConfig):
     for four evenly spaced teachers the closest (`free`), or the closest that keeps their order
     (`ordered`); the latter for four other teachers at every update, drawn from all layers
     (`random`) or one from each quarter (`windowed`)."""
+    alignment_tokens: int = added(0)
+    """Tokens of a batch, drawn at every update, that tell which layers are the closest: fewer are
+    quicker; 0 for all."""
+    state_distill_weight: float = added(0.0)
+    """Weight of matching the N = 1 model's last hidden states with the demultiplexed ones (N > 1);
+    needs `teacher` = `plain` or `both`."""
     logit_distill_weight: float = 0.5
     """Weight of the prediction distillation."""
     label_weight: float = 0.0
@@ -196,6 +249,9 @@ class PruneConfig(PhaseConfig):
     """Largest shortfall of the expected sparsity at the end before pruning counts as failed. The
     final structure has the requested sparsity in any case; gates that expect far less have not
     decided which units to give up."""
+    allows_slow_gates: bool = added(False)
+    """True prunes even if `num_updates`, `sparsity_warmup` and `gate_learning_rate` are too small
+    for a gate to close while the target rises; docs/pruning.md."""
     freeze_embeddings: bool = False
     """See `FinetuneConfig.freeze_embeddings`."""
     ladder: tuple[float, ...] = ()
@@ -218,6 +274,7 @@ class PruneConfig(PhaseConfig):
         for name, words in (
             ("sparsity_convention", SPARSITY_CONVENTIONS),
             ("layer_alignment", LAYER_ALIGNMENTS),
+            ("teacher", TEACHERS),
         ):
             value = getattr(self, name)
             require(value in words, f"prune.{name}", value, "one of " + ", ".join(words))
@@ -227,7 +284,13 @@ class PruneConfig(PhaseConfig):
             self.sparsity_warmup,
             "in (0, 1]",
         )
-        for name in ("layer_distill_weight", "logit_distill_weight", "label_weight"):
+        for name in (
+            "layer_distill_weight",
+            "alignment_tokens",
+            "state_distill_weight",
+            "logit_distill_weight",
+            "label_weight",
+        ):
             require(getattr(self, name) >= 0, f"prune.{name}", getattr(self, name), "0 or more")
         require(self.temperature > 0, "prune.temperature", self.temperature, "positive")
         require(0 < self.tolerance < 1, "prune.tolerance", self.tolerance, "in (0, 1)")
@@ -247,8 +310,48 @@ class PruneConfig(PhaseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetunePrunedConfig(FinetuneConfig):
-    """Training of the compacted model with the distillation of the pruning phase."""
+class TaughtConfig(FinetuneConfig):
+    """Training of a compacted model, taught by unpruned ones."""
+
+    teacher: Literal["same_width", "plain", "both"] = added("same_width")
+    """See `PruneConfig.teacher`."""
+    layer_distill_weight: float = added(0.0)
+    """Share of the loss, in [0, 1), that matches the layers of the unpruned model of the same N;
+    `distill_weight` divides the rest among logits and labels. 0.9 with a `distill_weight` of 1,
+    which leaves labels out, is one of the published settings."""
+    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = added("ordered")
+    """See `PruneConfig.layer_alignment`."""
+    alignment_tokens: int = added(0)
+    """See `PruneConfig.alignment_tokens`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.retrieval_weight == 0,
+            "finetune_pruned.retrieval_weight",
+            self.retrieval_weight,
+            "0, for the token table of a pruned model no longer fits the head that names tokens",
+        )
+        for name, words in (("teacher", TEACHERS), ("layer_alignment", LAYER_ALIGNMENTS)):
+            value = getattr(self, name)
+            require(value in words, f"finetune_pruned.{name}", value, "one of " + ", ".join(words))
+        require(
+            0 <= self.layer_distill_weight < 1,
+            "finetune_pruned.layer_distill_weight",
+            self.layer_distill_weight,
+            "in [0, 1)",
+        )
+        require(
+            self.alignment_tokens >= 0,
+            "finetune_pruned.alignment_tokens",
+            self.alignment_tokens,
+            "0 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetunePrunedConfig(TaughtConfig):
+    """Training of the compacted model, with the labels and the teachers of pruning."""
 
     num_updates: int = 200
     num_evaluations: int = 4
@@ -261,8 +364,27 @@ class FinetunePrunedConfig(FinetuneConfig):
         super().__post_init__()
         require(0 <= self.stretch <= 1, "finetune_pruned.stretch", self.stretch, "in [0, 1]")
 
-    def at(self, sparsity: float) -> FinetuneConfig:
+    def at(self, sparsity: float) -> TaughtConfig:
         """Yield the training of a model pruned to `sparsity` in (0, 1)."""
-        shared = {f.name: getattr(self, f.name) for f in fields(FinetuneConfig)}
+        shared = {f.name: getattr(self, f.name) for f in fields(TaughtConfig)}
         num_updates = round(self.num_updates / (1.0 - sparsity) ** self.stretch)
-        return FinetuneConfig(**{**shared, "num_updates": num_updates})
+        return TaughtConfig(**{**shared, "num_updates": num_updates})
+
+
+def check_teacher(config: PruneConfig | TaughtConfig, name: str) -> None:
+    """Refuse to match the states of an N = 1 model that is no teacher.
+
+    Args:
+        config: The phase.
+        name: What a study file calls it.
+
+    Raises:
+        ConfigError: If so.
+    """
+    weight = config.state_distill_weight
+    require(
+        config.teacher != "same_width" or weight == 0,
+        f"{name}.state_distill_weight",
+        weight,
+        f"0 unless `{name}.teacher` is `plain` or `both`",
+    )

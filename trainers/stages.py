@@ -8,14 +8,15 @@ and a killed run takes up at its last checkpoint.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainers.checksums import checksums, damaged
 from trainers.config import decisive
@@ -49,12 +50,23 @@ HEAD_FILE = "token_head.safetensors"
 """The token head that priming hands on to pre-training."""
 GATED_FILE = "gated.safetensors"
 """The uncompacted model, its gates and what steers them, for the next rung of a ladder."""
+LAYER_MAP_FILE = "layer_map.safetensors"
+"""The map from layers of the compacted model to those of its teacher, for training after it."""
 PROGRESS_FILE = "progress.safetensors"
 """The unfinished phase."""
-KEPT_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, HEAD_FILE, GATED_FILE)
+KEPT_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE, HEAD_FILE, GATED_FILE, LAYER_MAP_FILE)
 """What later phases read of a complete entry."""
 CHECKSUMS = "checksums"
 """Key of `result.json`: what `KEPT_FILES` were when the phase ended."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a phase leaves to later ones."""
+
+    model: MuxedBert
+    files: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Tensors by the name of the file that is kept beside the model; one of `KEPT_FILES`."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +83,14 @@ class Stage:
     config: PhaseConfig
     start: Callable[[], tuple[Program, MuxedBert]]
     """Builds the program and names the model that is saved."""
-    finish: Callable[[Program, MuxedBert], MuxedBert] = lambda _, model: model
-    """Turns the trained model into the stored one."""
+    finish: Callable[[Program, MuxedBert], Finished] = lambda _, model: Finished(model)
+    """Turns the trained model into what is stored."""
     label: str = ""
     """Name in reports of progress, if not that of the phase."""
     keeps_gated: bool = False
     """True stores what the next rung of a ladder starts from."""
+    required_files: tuple[str, ...] = ()
+    """Files that a later phase reads; an entry made before there were such is trained again."""
 
     @cached_property
     def digest(self) -> str:
@@ -88,7 +102,7 @@ class Stage:
             "seed": self.seed,
             "data": self.context.splits.fingerprint,
             "max_length": self.context.config.data.max_length,
-            "precision": self.context.config.precision,
+            "precision": self.context.precision.word,
             "config": decisive(self.config),
             "needs": [stage.digest for stage in self.needs],
             **({"keeps_gated": True} if self.keeps_gated else {}),
@@ -138,14 +152,18 @@ class Stage:
             return None
         try:
             values = json.loads((self.directory / RESULT_FILE).read_text(encoding="utf-8"))
-            names = damaged(self.directory, values.pop(CHECKSUMS, {}))
+            missing = [n for n in self.required_files if not (self.directory / n).is_file()]
+            names = [*missing, *damaged(self.directory, values.pop(CHECKSUMS, {}))]
             history = tuple(HistoryPoint(**point) for point in values.pop("history"))
             result = replace(PhaseResult(**values, history=history), is_cached=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             names = [RESULT_FILE]
         if names:
             logger.warning(
-                "%s in `%s` is damaged; the phase is trained again", names[0], self.directory
+                "%s in `%s` is %s; the phase is trained again",
+                names[0],
+                self.directory,
+                "damaged" if (self.directory / names[0]).is_file() else "missing",
             )
             return None
         return result
@@ -215,7 +233,9 @@ class Stage:
         if not self.context.processes.is_first:
             return result
         finished = self.finish(program, model)
-        save_model(finished, self.directory, self.context.tokenizer)
+        save_model(finished.model, self.directory, self.context.tokenizer)
+        for name, tensors in finished.files.items():
+            save_tensors(tensors, self.directory / name, {})
         head = program.modules.get("token_head")
         if head is not None:
             save_tensors(head.state_dict(), self.directory / HEAD_FILE, {})
@@ -241,5 +261,9 @@ def _remove_partial_files(directory: Path) -> None:
 def _scoring(config: PhaseConfig) -> dict[str, Any]:
     """Yield what a phase calls its score and when that is good enough, if it is not accuracy."""
     if isinstance(config, PrimeConfig):
-        return {"score_name": "held_out_retrieval", "stop_score": config.stop_accuracy}
+        return {
+            "score_name": "held_out_retrieval",
+            "stop_score": config.stop_accuracy,
+            "patience": config.patience,
+        }
     return {}

@@ -20,6 +20,7 @@ from trainers.errors import ConfigError
 from trainers.phase_config import (
     FinetuneConfig,
     FinetunePrunedConfig,
+    NarrowConfig,
     PretrainConfig,
     PrimeConfig,
     PruneConfig,
@@ -36,6 +37,7 @@ from trainers.phase_config import (
         (ModelConfig, "multiplexer", "mean", "one of gaussian_hadamard, learned_hadamard, co.*"),
         (ModelConfig, "demultiplexer", "mlp", "one of rsa, index_prefix"),
         (ModelConfig, "demux_norm", "none", "one of all, published"),
+        (ModelConfig, "mask_mode", "all", "one of union, none, multiplexer"),
         (ModelConfig, "key_norm", -0.5, r"0 \(automatic\) or positive"),
         (ModelConfig, "num_demux_layers", 0, "at least 1"),
         (PrimeConfig, "num_updates", -1, "0 or more"),
@@ -49,6 +51,13 @@ from trainers.phase_config import (
         (PretrainConfig, "mask_probability", 1.0, r"in \(0, 1\)"),
         (PretrainConfig, "distill_weight", -1.0, "0 or more"),
         (PretrainConfig, "detect_weight", -1.0, "0 or more"),
+        (PretrainConfig, "retrieval_weight", -1.0, "0 or more"),
+        (PretrainConfig, "mlm_weight", -1.0, "0 or more"),
+        (PretrainConfig, "teacher", "finetune", "one of source, finetuned"),
+        (PrimeConfig, "patience", -1, "0 or more"),
+        (FinetuneConfig, "retrieval_weight", -1.0, "0 or more"),
+        (NarrowConfig, "retrieval_weight", 0.1, "0, for a narrow model reads one .*"),
+        (FinetunePrunedConfig, "retrieval_weight", 0.1, "0, for the token table of a .*"),
         (FinetuneConfig, "num_evaluations", 0, "at least 1"),
         (FinetuneConfig, "distill_weight", 1.1, r"in \[0, 1\]"),
         (FinetuneConfig, "state_distill_weight", -1.0, "0 or more"),
@@ -56,6 +65,14 @@ from trainers.phase_config import (
         (FinetuneConfig, "decay", "cosine", "one of linear, none"),
         (FinetunePrunedConfig, "stretch", -0.1, r"in \[0, 1\]"),
         (FinetunePrunedConfig, "stretch", 1.5, r"in \[0, 1\]"),
+        (FinetunePrunedConfig, "layer_distill_weight", 1.0, r"in \[0, 1\)"),
+        (FinetunePrunedConfig, "alignment_tokens", -1, "0 or more"),
+        (FinetunePrunedConfig, "teacher", "wide", "one of same_width, plain, both"),
+        (FinetunePrunedConfig, "layer_alignment", "v4", "one of fixed, free, ordered, .*"),
+        (NarrowConfig, "state_distill_weight", 0.5, "0, for a narrow model has states of .*"),
+        (PruneConfig, "teacher", "narrow", "one of same_width, plain, both"),
+        (PruneConfig, "alignment_tokens", -1, "0 or more"),
+        (PruneConfig, "state_distill_weight", -1.0, "0 or more"),
         (PruneConfig, "gate_learning_rate", 0.0, "positive"),
         (PruneConfig, "multiplier_learning_rate", 0.0, "positive"),
         (PruneConfig, "layer_alignment", "v4", "one of fixed, free, ordered, random, windowed"),
@@ -75,7 +92,7 @@ from trainers.phase_config import (
         (ThroughputConfig, "num_warmup", -1, "0 or more"),
         (ThroughputConfig, "length", -1, r"0 \(automatic\) or more"),
         (TrainerConfig, "device", "tpu", "auto, cpu or cuda"),
-        (TrainerConfig, "precision", "float16", "float32 or bfloat16"),
+        (TrainerConfig, "precision", "float16", "float32, bfloat16 or auto"),
         (TrainerConfig, "checkpoint_interval_s", 0.0, "positive"),
     ],
 )
@@ -124,6 +141,10 @@ def test_gates_of_no_known_kind_are_refused(gates):
             "variant of `model.demultiplexer` = `rsa`, got `index_prefix`; use `all`",
         ),
         (
+            {"mask_mode": "multiplexer"},
+            "`contextual` attends to, got `gaussian_hadamard`; use `union` or `none`",
+        ),
+        (
             {"multiplexer": "contextual", "embed_mode": "single_pass"},
             "`model.embed_mode` must be `two_pass`, got `single_pass`",
         ),
@@ -169,6 +190,7 @@ def test_possible_candidates_pass(num_instances, sparsity):
     [
         (0, 0.0, "`num_instances` must be at least 1, got 0"),
         (-2, 0.0, "`num_instances` must be at least 1, got -2"),
+        (1001, 0.0, "`num_instances` must be at most 1000, got 1001"),
         (1, 1.0, r"`sparsity` must be in \[0, 1\), got 1\.0"),
         (1, -0.01, r"`sparsity` must be in \[0, 1\), got -0\.01"),
     ],
@@ -176,6 +198,18 @@ def test_possible_candidates_pass(num_instances, sparsity):
 def test_impossible_candidates_are_refused(num_instances, sparsity, message):
     with pytest.raises(ConfigError, match=message):
         check_candidate(num_instances, sparsity)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("prune", PruneConfig), ("finetune_pruned", FinetunePrunedConfig)]
+)
+def test_states_are_matched_with_an_n_1_teacher_alone(name, kind):
+    with pytest.raises(
+        ConfigError, match=rf"`{name}.state_distill_weight` must be 0 unless `{name}"
+    ):
+        TrainerConfig(**{name: kind(state_distill_weight=0.5)})
+    for teacher in ("plain", "both"):
+        TrainerConfig(**{name: kind(state_distill_weight=0.5, teacher=teacher)})
 
 
 def test_the_whole_configuration_becomes_plain_values_for_json():
@@ -188,6 +222,11 @@ def test_the_whole_configuration_becomes_plain_values_for_json():
     assert values["task"]["labels"] == ["sad", "glad"]
     assert values["prune"]["tolerance"] == config.prune.tolerance
     assert values.keys() == {item.name for item in fields(TrainerConfig)}
+
+
+def test_a_pre_training_without_any_loss_is_refused():
+    with pytest.raises(ConfigError, match=r"`pretrain\.mlm_weight` must be positive if no other"):
+        PretrainConfig(mlm_weight=0.0, distill_weight=0.0)
 
 
 def test_options_added_since_change_no_key_of_a_cache_at_their_defaults():

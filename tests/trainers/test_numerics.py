@@ -18,6 +18,7 @@ from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.precision import Precision
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
+from trainers.phases.teachers import TeacherModels
 
 CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parents[1] / "golden" / "training_losses.json"
@@ -82,7 +83,13 @@ def make_program(kind, make_model, make_encoded, dtype=torch.float32):
         config = FinetuneConfig(**size, distill_weight=0.5)
         return FinetuneProgram(model, teacher, train, train, config, **shared)
     return PruneProgram(
-        model, teacher, Gates(model.shape), train, 0.5, PruneConfig(**size), **shared
+        model,
+        TeacherModels(teacher),
+        Gates(model.shape),
+        train,
+        0.5,
+        PruneConfig(**size),
+        **shared,
     )
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,9 +134,9 @@ def open_stage(tmp_path_factory):
     """Build the last stage of a candidate without training anything."""
     cache_dir = tmp_path_factory.mktemp("nothing")
 
-    def build(config, sparsity=0.8, *, seed=0, shared_seed=0, cache=cache_dir):
+    def build(config, sparsity=0.8, *, width=2, seed=0, shared_seed=0, cache=cache_dir):
         context = TrainingContext.open(config, seed=shared_seed, cache_dir=cache)
-        return pruned_stage(context, finetuned_stage(context, 2), sparsity, seed)
+        return pruned_stage(context, finetuned_stage(context, width), sparsity, seed)
 
     return build
 
@@ -200,6 +201,61 @@ def test_without_a_stretch_the_stage_is_the_one_of_before(config, open_stage):
     assert open_stage(plain).digest != open_stage(stretched).digest
 
 
+@pytest.mark.parametrize("name", ["prune", "finetune_pruned"])
+@pytest.mark.parametrize("teacher", ["plain", "both"])
+def test_a_phase_that_the_n_1_model_teaches_needs_it(config, open_stage, name, teacher):
+    config = replace(config, finetune=replace(config.finetune, distill_weight=0.0))
+    taught = replace(config, **{name: replace(getattr(config, name), teacher=teacher)})
+    (plain,) = open_stage(config, width=1).needs[:1]
+    last = open_stage(taught)
+    stages = {"finetune_pruned": last, "prune": rungs_of(last)[0]}
+
+    needed = {phase: plain.digest in [s.digest for s in stages[phase].needs] for phase in stages}
+
+    assert plain.num_instances == 1
+    assert needed == {"finetune_pruned": False, "prune": False, name: True}
+    assert last.digest != open_stage(config).digest
+
+
+@pytest.mark.parametrize("name", ["prune", "finetune_pruned"])
+def test_at_n_1_the_unpruned_model_is_the_n_1_teacher(config, open_stage, name):
+    part = replace(getattr(config, name), teacher="both", state_distill_weight=0.5)
+
+    taught = open_stage(replace(config, **{name: part}), width=1)
+
+    assert taught.digest == open_stage(config, width=1).digest
+
+
+def test_the_published_training_after_pruning_matches_layers_from_the_map_of_pruning(
+    train, config, cache_dir, pruned, caplog
+):
+    """The cache holds a pruning that has its layer map; then one from before there was any."""
+    after = replace(
+        config.finetune_pruned,
+        distill_weight=1.0,
+        layer_distill_weight=0.9,
+        decay="none",
+        teacher="both",
+        state_distill_weight=0.5,
+    )
+    published = replace(config, finetune_pruned=after)
+    (directory,) = (d for d in cache_dir.glob("prune-n2-*") if len(list(d.glob("layer_map*"))))
+
+    first = train(published, cache_dir, 2, 0.6)
+    (directory / "layer_map.safetensors").unlink()
+    results = json.loads((directory / "result.json").read_text())
+    del results["checksums"]["layer_map.safetensors"]
+    (directory / "result.json").write_text(json.dumps(results))
+    longer = replace(published, finetune_pruned=replace(after, num_updates=5))
+    second = train(longer, cache_dir, 2, 0.6)
+
+    assert names(first, is_cached=False) == ("finetune_pruned",)
+    assert names(second, is_cached=False) == ("prune", "finetune_pruned")
+    assert "layer_map.safetensors in `" in caplog.text
+    assert "is missing; the phase is trained again" in caplog.text
+    assert names(train(config, cache_dir, 2, 0.6), is_cached=False) == ()
+
+
 def test_rungs_have_seeds_of_their_own_that_the_candidate_does_not_change(ladder, open_stage):
     first, other = (rungs_of(open_stage(ladder, seed=seed)) for seed in (0, 1))
 
@@ -246,7 +302,7 @@ def test_a_run_of_its_own_is_no_rung_since_it_keeps_no_gates(config, ladder, ope
 
 
 def test_too_few_updates_for_a_rung_name_the_option(train, ladder, ladder_cache, second):
-    prune = replace(ladder.prune, ladder=(0.05, 0.95), rung_updates=1)
+    prune = replace(ladder.prune, ladder=(0.05, 0.95), rung_updates=1, allows_slow_gates=True)
 
     with pytest.raises(SparsityError, match=r"instead of 0\.950; raise `prune\.rung_updates`"):
         train(replace(ladder, prune=prune), ladder_cache, 2, 0.95)
@@ -259,5 +315,22 @@ def test_a_rung_that_the_gates_cannot_reach_is_refused_before_any_training(
 
     with pytest.raises(ConfigError, match=r"reaches a sparsity of 0\.2500 and 0\.5000, not 0\.4"):
         train(replace(ladder, prune=prune), tmp_path, 2, 0.5)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_asked_in_advance", [False, True])
+def test_a_schedule_in_which_no_gate_can_close_is_refused_before_any_training(
+    train, config, tmp_path, is_asked_in_advance
+):
+    slow = replace(config, prune=replace(config.prune, num_updates=10))
+    message = r"`prune\.num_updates` must be at least 19 for gates to close .*, got 10\. Raise it"
+
+    if is_asked_in_advance:
+        with pytest.raises(ConfigError, match=message):
+            Trainer(slow, shared_seed=0, cache_dir=tmp_path).check([0.0, 0.6])
+    else:
+        with pytest.raises(SparsityError, match=message):
+            train(slow, tmp_path, 1, 0.6)
 
     assert not list(tmp_path.iterdir())

@@ -215,12 +215,18 @@ class EncoderLayer(nn.Module):
         return states
 
     def forward_gated(
-        self, states: Tensor, attention_mask: Tensor | None, masks: Masks, index: int
+        self,
+        states: Tensor,
+        attention_mask: Tensor | None,
+        masks: Masks,
+        index: int,
+        num_queries: int | None = None,
     ) -> Tensor:
         """Yield the next states of a dense layer under gates; see `Masks` for the skip rule."""
         assert self.attention is not None
         assert self.feedforward is not None
-        update = self.attention(states, attention_mask, masks.heads[index])
+        update = self.attention(states, attention_mask, masks.heads[index], num_queries)
+        states = states[:, :num_queries]
         update = self.attention.dropout(update * masks.head_layers[index] * masks.hidden)
         normed = masked_layer_norm(states + update, self.attention.norm, masks.hidden)
         states = torch.where(masks.skips_attention[index], states, normed)
@@ -264,7 +270,11 @@ class Encoder(nn.Module):
         return outputs
 
     def first_states(
-        self, states: Tensor, attention_mask: Tensor | None, num_positions: int = 1
+        self,
+        states: Tensor,
+        attention_mask: Tensor | None,
+        num_positions: int = 1,
+        masks: Masks | None = None,
     ) -> Tensor:
         """Yield the `(B, num_positions, D)` last states of the first positions, and no more.
 
@@ -276,7 +286,11 @@ class Encoder(nn.Module):
         attending = [i for i, layer in enumerate(layers) if layer.attention is not None]
         last = attending[-1] if attending else 0
         for index, layer in enumerate(layers):
-            states = layer(states, attend, num_queries=num_positions if index >= last else None)
+            num_queries = num_positions if index >= last else None
+            if masks is None:
+                states = layer(states, attend, num_queries=num_queries)
+            else:
+                states = layer.forward_gated(states, attend, masks, index, num_queries)
         return states[:, :num_positions]
 
 

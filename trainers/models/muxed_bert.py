@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.errors import ShapeError
-from trainers.models.batch import Batch, is_all
+from trainers.models.batch import Batch, check_ids, check_sizes, is_all, is_traced
 from trainers.models.demux import RsaDemultiplexer
 from trainers.models.embeddings import Embeddings
 from trainers.models.encoder import Encoder
 from trainers.models.heads import SequenceHead
 from trainers.models.index_prefix import IndexPrefixDemultiplexer
-from trainers.models.masks import Masks
+from trainers.models.masks import Masks, check_masks
 from trainers.models.published_demux import PublishedRsaDemultiplexer
 from trainers.models.shape import MuxedBertShape
 
@@ -51,8 +51,12 @@ class MuxedBert(nn.Module):
         """Yield the mixed `(B, P + T, D)` states after each layer; see `attended` for P.
 
         Raises:
-            ShapeError: If the batch has another N or is longer than the position table.
+            ShapeError: If the batch has another N, is longer than the position table, has parts of
+                different shapes or, on a CPU, ids that are in no table; or if the masks are of
+                another shape, or of a model that is compacted already.
         """
+        if masks is not None and not is_traced():
+            check_masks(masks, self.shape)
         return self.encoder(*self._embed(batch, masks), masks)
 
     def attended(self, batch: Batch) -> Tensor:
@@ -64,6 +68,8 @@ class MuxedBert(nn.Module):
 
     def _embed(self, batch: Batch, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
         """Yield `(B, P + T, D)` embeddings and the `(B, P + T)` mask, if one is needed."""
+        if not is_traced():
+            check_sizes(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         _, num_instances, length = batch.input_ids.shape
         if num_instances != self.shape.num_instances:
             raise ShapeError(
@@ -73,8 +79,20 @@ class MuxedBert(nn.Module):
             raise ShapeError(
                 f"Sequences have at most {self.shape.max_positions} tokens, got {length}."
             )
-        states = self.embeddings(batch, None if masks is None else masks.hidden)
+        states = self._look_up(batch, None if masks is None else masks.hidden)
         return states, self.attended(batch) if self._needs_mask(batch) else None
+
+    def _look_up(self, batch: Batch, hidden: Tensor | None) -> Tensor:
+        """Yield the embeddings; ids that a table refused are told as an error of ours."""
+        if is_traced():
+            embedded: Tensor = self.embeddings(batch, hidden)
+            return embedded
+        try:
+            return self.embeddings(batch, hidden)
+        except (IndexError, RuntimeError):
+            if batch.input_ids.device.type == "cpu":  # a GPU is lost after such an error
+                check_ids(batch, self.shape.vocab_size, self.shape.num_token_types)
+            raise
 
     def classify(self, states: Tensor) -> Tensor:
         """Yield `(B, N, C)` logits of the `(B, P + T, D)` last states, from `[CLS]` alone."""
@@ -109,9 +127,10 @@ class MuxedBert(nn.Module):
 
     def forward(self, batch: Batch, masks: Masks | None = None) -> Tensor:
         """Yield `(B, N, C)` logits in input order; see `encode` for errors."""
-        if masks is not None:
-            return self.classify(self.encode(batch, masks)[-1])
         num_read = self.shape.num_prefix + 1  # with [CLS]
+        if masks is not None:
+            embedded = self._embed(batch, masks)
+            return self.classify(self.encoder.first_states(*embedded, num_read, masks))
         states = [
             self.encoder.first_states(*self._embed(chunk, None), num_read)
             for chunk in self._chunks(batch)
@@ -146,7 +165,7 @@ class MuxedBert(nn.Module):
         return batch.split(max(1, CHUNK_SIZE * torch.get_num_threads() // size))
 
     def _needs_mask(self, batch: Batch) -> bool:
-        if self.shape.num_instances > 1 and self.shape.mask_mode == "none":
+        if self.shape.num_instances > 1 and self.shape.mask_mode != "union":
             return False
         return not is_all(batch.attention_mask.any(dim=1))
 

@@ -1,7 +1,8 @@
 """Task training, optionally taught by the N = 1 model or by the unpruned model of the same N."""
 
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,26 +11,46 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainers.data.encoding import Encoded
-from trainers.measure.accuracy import count_correct, predict_logits
+from trainers.measure.accuracy import count_correct
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.models.batch import Batch
-from trainers.models.muxed_bert import MuxedBert
+from trainers.models.heads import TokenHead
+from trainers.models.muxed_bert import MuxedBert, initialise
 from trainers.phase_config import FinetuneConfig
+from trainers.phases.layers import LayerMatcher, left_layers
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,
     make_optimizer,
     set_learning_rate,
 )
-from trainers.phases.losses import logit_distillation, masked_mse, task_loss
+from trainers.phases.losses import logit_distillation, task_loss
 from trainers.phases.precision import Precision
+from trainers.phases.retrieval import Slots, Vocabulary, slot_loss
+from trainers.phases.teachers import Lesson, TeacherModels, Teachers, state_error
 from trainers.phases.update import Losses, MicroBatches, share
 
 
-def teacher_view(teacher: MuxedBert, batch: Batch) -> Batch:
-    """Yield the batch as the teacher reads it: the same groups, or groups of one for N = 1."""
-    same = teacher.shape.num_instances == batch.input_ids.shape[1]
-    return batch if same else batch.as_single()
+@dataclass(frozen=True)
+class _Drawn:
+    """A batch with everything that is known or random about it."""
+
+    batch: Batch
+    labels: Tensor
+    """`(B, N)`."""
+    known: Tensor | None
+    """`(B, N, C)` logits of the N = 1 teacher, if they were computed before."""
+    slots: Slots | None
+    """Whose tokens are retrieved, if any are."""
+
+    def rows(self, rows: slice) -> "_Drawn":
+        """Yield some of the groups."""
+        return _Drawn(
+            self.batch.rows(rows),
+            self.labels[rows],
+            None if self.known is None else self.known[rows],
+            None if self.slots is None else self.slots.rows(rows),
+        )
 
 
 class FinetuneProgram:
@@ -37,12 +58,13 @@ class FinetuneProgram:
 
     Args:
         model: Model to train, dense or compacted.
-        teacher: Fine-tuned model with N = 1 or the same N, or none.
+        teacher: Fine-tuned model with N = 1 or the same N, or none; its logits are matched.
         train: Labelled examples.
         held_out: Labelled examples that the best weights are chosen by.
         config: Schedule and weights.
         seed: Decides the groups.
         precision: Autocast for the forward pass.
+        layers: What matches layers with those of a teacher of the same N, after pruning.
     """
 
     def __init__(
@@ -55,26 +77,44 @@ class FinetuneProgram:
         *,
         seed: int,
         precision: Precision,
+        layers: LayerMatcher | None = None,
     ) -> None:
-        self.model, self.config = model, config
-        self.teacher = teacher.eval() if teacher is not None else None
+        self.model, self.config, self.layers = model, config, layers
         self.examples, self.held_out, self.precision = train, held_out, precision
         self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
-        self.modules: Mapping[str, nn.Module] = {"model": model}
-        self._state_weight = 0.0
-        if teacher is not None and teacher.shape.num_instances == 1 and model.demux is not None:
-            self._state_weight = config.state_distill_weight
-        # Logits of an N = 1 teacher depend on no grouping: computed once if they will be used.
-        self._asks_once = (
-            teacher is not None
-            and teacher.shape.num_instances == 1
-            and self._state_weight == 0
-            and config.num_updates * self.sampler.size >= len(train)
-        )
-        optimizer = make_optimizer([model], config)
+        self.teachers = None if teacher is None else self._teachers(teacher)
+        trained: dict[str, nn.Module] = {"model": model}
+        if layers is not None:
+            trained["layer_map"] = layers.layer_map
+        self._retrieval: tuple[TokenHead, Vocabulary] | None = None
+        if config.retrieval_weight > 0 and model.shape.num_instances > 1:
+            trained["token_head"] = self._start_retrieval()
+        self.modules: Mapping[str, nn.Module] = trained
+        optimizer = make_optimizer(list(trained.values()), config)
         self.optimizers: Mapping[str, Optimizer] = {"model": optimizer}
         self.micro_batches = MicroBatches()
+
+    def _teachers(self, teacher: MuxedBert) -> Teachers:
+        layers, num_instances = self.layers, self.model.shape.num_instances
+        matched = None if layers is None else layers.teacher
+        is_plain = teacher.shape.num_instances == 1 and teacher is not matched
+        return Teachers(
+            TeacherModels(matched, teacher) if is_plain else TeacherModels(teacher),
+            wants_layers=layers is not None,
+            wants_states=num_instances > 1 and self.config.state_distill_weight > 0,
+            examples=self.examples,
+            num_read=self.config.num_updates * self.sampler.size,
+            precision=self.precision,
+        )
+
+    def _start_retrieval(self) -> TokenHead:
+        """Yield a new head; whoever has a trained one loads its weights into it."""
+        shape, device = self.model.shape, self.precision.device
+        head = TokenHead(shape.dense_hidden_size, shape.vocab_size, shape.layer_norm_eps)
+        vocabulary = Vocabulary(self.examples, shape.vocab_size).to(device)
+        self._retrieval = head.apply(initialise).to(device), vocabulary
+        return head
 
     def update(self, step: int) -> dict[str, Tensor]:
         """See `Program.update`."""
@@ -83,7 +123,7 @@ class FinetuneProgram:
         set_learning_rate(optimizer, learning_rate(self.config, step))
         groups = self.sampler.groups(step)
         totals = self.micro_batches.sum_gradients(
-            self.precision, self.optimizers, len(groups), lambda: self._draw(groups)
+            self.precision, self.optimizers, len(groups), lambda: self._draw(step, groups)
         )
         clip_and_step(optimizer)
         return totals
@@ -93,52 +133,77 @@ class FinetuneProgram:
         correct = count_correct(self.model, self.held_out, self.precision.device)
         return correct / len(self.held_out)
 
-    @cached_property
-    def _targets(self) -> Tensor:
-        """`(n, C)` logits of the teacher for all examples."""
-        assert self.teacher is not None
-        with self.precision.autocast():
-            logits = predict_logits(self.teacher, self.examples, self.precision.device)
-        return torch.from_numpy(logits).to(self.precision.device)
-
-    def _draw(self, groups: NDArray[np.int64]) -> Losses:
-        device = self.precision.device
+    def _draw(self, step: int, groups: NDArray[np.int64]) -> Losses:
+        device, teachers = self.precision.device, self.teachers
         whole = make_batch(self.examples, groups, device)
         assert self.examples.labels is not None
         labels = torch.from_numpy(self.examples.labels[groups]).to(device)
-        target = self._targets[torch.from_numpy(groups)] if self._asks_once else None
+        known = None
+        if teachers is not None and teachers.asks_once:
+            known = teachers.all_logits[torch.from_numpy(groups)]
+        slots = None if self._retrieval is None else Slots.draw(whole, 1)
+        return partial(self._losses, step, _Drawn(whole, labels, known, slots))
 
-        def losses(rows: slice) -> dict[str, Tensor]:
-            asked = None if target is None else target[rows]
-            with self.precision.autocast():
-                return {"loss": self._loss(whole, rows, asked, labels[rows])}
+    def _losses(self, step: int, whole: "_Drawn", rows: slice) -> dict[str, Tensor]:
+        """Yield the part of the batch's losses that its groups `rows` have."""
+        drawn = whole.rows(rows)
+        batch, part = drawn.batch, len(drawn.labels) / len(whole.labels)
+        with self.precision.autocast():
+            lesson = None if self.teachers is None else self.teachers.ask(batch, drawn.known)
+            if not self._reads_states:
+                return {"loss": part * self._mixed(self.model(batch), lesson, drawn.labels)}
+            states = self.model.encode(batch)
+            logits = self.model.classify(states[-1])
+            loss = part * self._mixed(logits, lesson, drawn.labels)
+            if lesson is not None:
+                loss = self._with_lesson(loss, step, states, lesson, (batch, whole.batch))
+            if self._retrieval is None or drawn.slots is None or whole.slots is None:
+                return {"loss": loss}
+            head, vocabulary = self._retrieval
+            found = slot_loss(self.model, head, states[-1], batch, drawn.slots, vocabulary)
+            found = drawn.slots.share(whole.slots) * found
+            return {"loss": loss + self.config.retrieval_weight * found, "retrieval_loss": found}
 
-        return losses
+    @property
+    def _reads_states(self) -> bool:
+        teachers = self.teachers
+        is_taught = teachers is not None and (teachers.wants_layers or teachers.wants_states)
+        return is_taught or self._retrieval is not None
 
-    def _loss(self, whole: Batch, rows: slice, target: Tensor | None, labels: Tensor) -> Tensor:
-        """Yield the part of the batch's loss that its groups `rows` have."""
-        batch = whole.rows(rows)
-        part = len(labels) / len(whole.input_ids)
-        if self.teacher is None:
-            return part * task_loss(self.model(batch), labels)
-        view = teacher_view(self.teacher, batch)
-        if self._state_weight == 0:
-            if target is None:
-                with torch.no_grad():
-                    target = self.teacher(view)
-            return part * self._mixed(self.model(batch), target, labels)
-        with torch.no_grad():
-            teacher_states = self.teacher.encode(view)[-1]  # (B * N, T, D)
-            target = self.teacher.classify(teacher_states)
-        states = self.model.encode(batch)[-1]
-        loss = part * self._mixed(self.model.classify(states), target, labels)
-        wanted = teacher_states.view(*batch.input_ids.shape, -1)  # (B, N, T, D)
-        student = self.model.token_states(states).transpose(1, 2)  # (B, N, T, D)
-        matched = masked_mse(student, wanted, batch.attention_mask)
-        weight = self._state_weight * share(batch.attention_mask, whole.attention_mask)
-        return loss + weight * matched
+    def _with_lesson(
+        self,
+        loss: Tensor,
+        step: int,
+        states: list[Tensor],
+        lesson: Lesson,
+        batches: tuple[Batch, Batch],
+    ) -> Tensor:
+        """Yield the loss with the errors of the states that teachers tell of.
 
-    def _mixed(self, logits: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+        Args:
+            loss: So far.
+            step: Update.
+            states: Of all layers of the student.
+            lesson: What the teachers tell.
+            batches: Groups of the batch that go through the model now, and all of them.
+        """
+        batch, whole = batches
+        if self.layers is not None:
+            assert lesson.layers is not None
+            mask = self.model.attended(batch)
+            attended = mask, share(mask, self.model.attended(whole))
+            exists = left_layers(self.model.shape).to(mask.device)
+            error = self.layers.loss(step, states, lesson.layers, exists, attended)
+            weight = self.layers.config.layer_distill_weight
+            loss = (1 - weight) * loss + weight * attended[1] * error
+        if lesson.last_states is not None:
+            error = state_error(self.model, states[-1], lesson.last_states, batch, whole)
+            loss = loss + self.config.state_distill_weight * error
+        return loss
+
+    def _mixed(self, logits: Tensor, lesson: Lesson | None, labels: Tensor) -> Tensor:
+        if lesson is None:
+            return task_loss(logits, labels)
         share, temperature = self.config.distill_weight, self.config.temperature
-        distilled = logit_distillation(logits, target.reshape(logits.shape), temperature)
+        distilled = logit_distillation(logits, lesson.logits, temperature)
         return (1 - share) * task_loss(logits, labels) + share * distilled

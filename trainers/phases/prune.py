@@ -1,4 +1,4 @@
-"""CoFi pruning: gates learned under a Lagrangian, taught by the fine-tuned model of the same N."""
+"""CoFi pruning: gates learned under a Lagrangian, taught by fine-tuned models."""
 
 from collections.abc import Mapping
 
@@ -14,30 +14,17 @@ from trainers.models.batch import Batch
 from trainers.models.masks import Gates, Lagrangian, Masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.phase_config import PruneConfig
-from trainers.phases.alignment import align_layers, choose_teachers, same_layers
+from trainers.phases.layers import LayerMatcher, identity_map, open_layers
 from trainers.phases.loop import (
     clip_and_step,
     learning_rate,
     make_optimizer,
     set_learning_rate,
 )
-from trainers.phases.losses import (
-    layer_distances,
-    layer_distillation,
-    logit_distillation,
-    task_loss,
-)
+from trainers.phases.losses import logit_distillation, task_loss
 from trainers.phases.precision import Precision
+from trainers.phases.teachers import TeacherModels, Teachers, state_error
 from trainers.phases.update import Losses, MicroBatches, share
-
-
-def identity_map(size: int) -> nn.Linear:
-    """Yield a `size` x `size` linear map that starts as the identity."""
-    layer_map = nn.Linear(size, size)
-    with torch.no_grad():
-        layer_map.weight.copy_(torch.eye(size))
-        layer_map.bias.zero_()
-    return layer_map
 
 
 def target_sparsity(config: PruneConfig, sparsity: float, start: float, step: int) -> float:
@@ -50,8 +37,8 @@ class PruneProgram:
     """One pruning run at a requested sparsity.
 
     Args:
-        model: Dense student, a copy of the teacher.
-        teacher: Fine-tuned dense model of the same N.
+        model: Dense student, a copy of the fine-tuned model.
+        teachers: Fine-tuned dense model of the same N, the N = 1 model, or both.
         gates: Gates of the student.
         train: Labelled examples.
         sparsity: Requested sparsity in (0, 1).
@@ -63,7 +50,7 @@ class PruneProgram:
     def __init__(
         self,
         model: MuxedBert,
-        teacher: MuxedBert,
+        teachers: TeacherModels,
         gates: Gates,
         train: Encoded,
         sparsity: float,
@@ -72,22 +59,34 @@ class PruneProgram:
         seed: int,
         precision: Precision,
     ) -> None:
-        self.model, self.teacher, self.gates = model, teacher.eval(), gates
+        self.model, self.gates = model, gates
         self.examples, self.sparsity, self.config = train, sparsity, config
         self.seed, self.precision = seed, precision
         self.lagrangian = Lagrangian().to(precision.device)
-        self.layer_map = identity_map(model.shape.dense_hidden_size).to(precision.device)
+        layer_map = identity_map(model.shape.dense_hidden_size).to(precision.device)
         self.start = float(gates.expected_sparsity().detach())
         self.sampler = GroupSampler(train, model.shape.num_instances, config, seed)
+        self.layers: LayerMatcher | None = None
+        matched = teachers.same_width
+        if matched is not None and config.layer_distill_weight > 0:
+            self.layers = LayerMatcher(matched, layer_map, config, seed=seed, precision=precision)
+        self.teachers = Teachers(
+            teachers,
+            wants_layers=self.layers is not None,
+            wants_states=config.state_distill_weight > 0,
+            examples=train,
+            num_read=config.num_updates * self.sampler.size,
+            precision=precision,
+        )
         model.embeddings.tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.modules: Mapping[str, nn.Module] = {
             "model": model,
             "gates": gates,
             "lagrangian": self.lagrangian,
-            "layer_map": self.layer_map,
+            "layer_map": layer_map,
         }
         self.optimizers: Mapping[str, Optimizer] = {
-            "model": make_optimizer([model, self.layer_map], config),
+            "model": make_optimizer([model, layer_map], config),
             "gates": torch.optim.Adam(gates.parameters(), lr=config.gate_learning_rate),
             "lagrangian": torch.optim.Adam(
                 self.lagrangian.parameters(), lr=config.multiplier_learning_rate, maximize=True
@@ -146,67 +145,43 @@ class PruneProgram:
         return self.gates.sample(generator.manual_seed(self.seed * 1_000_003 + step))
 
     def _draw(self, step: int, groups: NDArray[np.int64]) -> Losses:
-        whole = make_batch(self.examples, groups, self.precision.device)
+        device, teachers = self.precision.device, self.teachers
+        whole = make_batch(self.examples, groups, device)
+        known = teachers.all_logits[torch.from_numpy(groups)] if teachers.asks_once else None
 
         def losses(rows: slice) -> dict[str, Tensor]:
+            told = None if known is None else known[rows]
             with self.precision.autocast():
-                return {"loss": self._distillation(step, groups[rows], whole, rows)}
+                return {"loss": self._distillation(step, groups[rows], whole, rows, told)}
 
         return losses
 
     def _distillation(
-        self, step: int, groups: NDArray[np.int64], whole: Batch, rows: slice
+        self, step: int, groups: NDArray[np.int64], whole: Batch, rows: slice, known: Tensor | None
     ) -> Tensor:
         """Yield the part of the batch's loss that `groups`, its `rows`, have."""
         masks, batch = self._sample_masks(step), whole.rows(rows)
-        with torch.no_grad():
-            teacher_states = self.teacher.encode(batch)
-            teacher_logits = self.teacher.classify(teacher_states[-1])
-        states = self.model.encode(batch, masks)
-        logits = self.model.classify(states[-1])
-        weights, part = self.config, len(groups) / len(whole.input_ids)
+        lesson, weights = self.teachers.ask(batch, known), self.config
+        if self.teachers.wants_layers or self.teachers.wants_states:
+            states = self.model.encode(batch, masks)
+            logits = self.model.classify(states[-1])
+        else:
+            states, logits = [], self.model(batch, masks)
+        part = len(groups) / len(whole.input_ids)
         loss = (part * weights.logit_distill_weight) * logit_distillation(
-            logits, teacher_logits, weights.temperature
+            logits, lesson.logits, weights.temperature
         )
-        if weights.layer_distill_weight > 0:
+        if self.layers is not None:
+            assert lesson.layers is not None
             mask = self.model.attended(batch)
-            mask_share = share(mask, self.model.attended(whole))
-            aligned = self._layer_distillation(
-                step, states, teacher_states, masks, (mask, mask_share)
-            )
-            loss = loss + (mask_share * weights.layer_distill_weight) * aligned
+            attended = mask, share(mask, self.model.attended(whole))
+            error = self.layers.loss(step, states, lesson.layers, open_layers(masks), attended)
+            loss = loss + (attended[1] * weights.layer_distill_weight) * error
+        if lesson.last_states is not None:
+            error = state_error(self.model, states[-1], lesson.last_states, batch, whole)
+            loss = loss + weights.state_distill_weight * error
         if weights.label_weight > 0:
             assert self.examples.labels is not None
             labels = torch.from_numpy(self.examples.labels[groups]).to(logits.device)
             loss = loss + (part * weights.label_weight) * task_loss(logits, labels)
         return loss
-
-    def _layer_distillation(
-        self,
-        step: int,
-        states: list[Tensor],
-        teacher_states: list[Tensor],
-        masks: Masks,
-        attended: tuple[Tensor, float],
-    ) -> Tensor:
-        """Yield the error of aligned layers; `attended` is their mask and its share."""
-        mask, mask_share = attended
-        word = self.config.layer_alignment
-        random = np.random.default_rng([self.seed, step])
-        teachers = choose_teachers(word, len(teacher_states), random)
-        exists = ~(masks.skips_attention & masks.skips_feedforward)
-        targets = [teacher_states[layer] for layer in teachers]
-        if word == "fixed":
-            pairs = same_layers(exists)
-        else:
-            distances = layer_distances(states, targets, self.layer_map, mask)
-            pairs = align_layers(word, self._over_processes(distances, mask_share), exists)
-        return layer_distillation(states, targets, self.layer_map, pairs, mask)
-
-    def _over_processes(self, distances: Tensor, part: float) -> Tensor:
-        """Yield the distances in what all processes have at once, so that all align alike."""
-        processes = self.precision.processes
-        if processes.count == 1:
-            return distances
-        told = processes.exchange((part * distances.double()).tolist())
-        return torch.tensor(told, dtype=torch.float64).sum(dim=0).to(distances)

@@ -15,6 +15,7 @@ from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.loop import (
     LoopOptions,
     clip_and_step,
+    has_converged,
     learning_rate,
     make_optimizer,
     run_phase,
@@ -23,6 +24,7 @@ from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
+from trainers.phases.teachers import TeacherModels
 
 NUM_UPDATES = 6
 
@@ -92,7 +94,9 @@ def make_program(make_model, make_encoded):
             config = FinetuneConfig(**size, distill_weight=0.5)
             return FinetuneProgram(model, teacher, train, held_out, config, **shared)
         gates = Gates(model.shape)
-        return PruneProgram(model, teacher, gates, train, 0.5, PruneConfig(**size), **shared)
+        return PruneProgram(
+            model, TeacherModels(teacher), gates, train, 0.5, PruneConfig(**size), **shared
+        )
 
     return build
 
@@ -310,27 +314,56 @@ def test_a_score_that_is_good_enough_ends_the_phase(make_options):
     assert [(point.step, point.value) for point in scores] == [(2, 0.5), (4, 0.9)]
 
 
-def test_a_killed_phase_that_ended_early_ends_at_the_same_update(make_options):
-    class KillingReport:
-        def __call__(self, name, value, step):
-            if name == "prime/held_out_retrieval" and value == 0.9 and not self.was_killed:
-                self.was_killed = True
-                raise KilledError
+@pytest.mark.parametrize(
+    ("scores", "patience", "is_over"),
+    [
+        ([0.6, 0.7, 0.7], 1, True),
+        ([0.6, 0.7, 0.7], 2, False),
+        ([0.7, 0.6, 0.7], 2, True),
+        ([0.7, 0.7005, 0.7009], 2, True),  # less than a thousandth
+        ([0.7, 0.7005, 0.7011], 2, False),
+        ([0.0, 0.0, 0.0, 0.0], 1, False),  # has not begun to rise
+        ([0.5, 0.5], 1, True),
+        ([0.9], 1, False),
+        ([0.9, 0.1, 0.1], 0, False),
+    ],
+)
+def test_a_phase_has_converged_once_its_last_scores_are_no_gain(scores, patience, is_over):
+    assert has_converged(scores, patience) == is_over
 
-        was_killed = False
 
-    options, report = (
-        make_options(score_name="held_out_retrieval", stop_score=0.9),
-        KillingReport(),
-    )
-    with pytest.raises(KilledError):
-        run_phase("prime", ScriptedProgram(scores=[0.5, 0.9]), options, report)
+def test_scores_without_a_gain_end_the_phase_with_the_best_weights(make_options):
+    program = ScriptedProgram(scores=[0.2, 0.2, 0.6, 0.8, 0.7, 0.79, 1.0])
+    options = make_options(num_updates=7, num_evaluations=7, patience=2)
 
-    program = ScriptedProgram(scores=[0.9, 1.0])  # the first evaluation is in the checkpoint
-    result = run_phase("prime", program, options, report)
+    result = run_phase("prime", program, options, ignore)
 
-    assert result.num_updates == 4
+    assert result.num_updates == 6
     assert program.model.weight.item() == 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "rule"),
+    [
+        ([0.5, 0.9, 1.0], {"stop_score": 0.9}),
+        ([0.9, 0.7, 1.0], {"patience": 1}),
+    ],
+    ids=["good enough", "converged"],
+)
+def test_a_killed_phase_that_ended_early_ends_at_the_same_update(make_options, scores, rule):
+    def kill(name, value, step):
+        if name == "prime/held_out_retrieval" and step == 4:
+            raise KilledError
+
+    options = make_options(score_name="held_out_retrieval", **rule)
+    with pytest.raises(KilledError):
+        run_phase("prime", ScriptedProgram(scores=scores), options, kill)
+
+    program = ScriptedProgram(scores=scores[1:])  # the first evaluation is in the checkpoint
+    result = run_phase("prime", program, options, ignore)
+
+    assert result.num_updates == 4  # the second of three evaluations in six updates
+    assert program.model.weight.item() == (4 if "stop_score" in rule else 2)
 
 
 def test_without_a_score_the_last_weights_are_kept(make_options):
@@ -401,8 +434,8 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_parts_and_says_so(make_prog
         program = make_program(kind)
         draw = program._draw
 
-        def draw_scarce(groups):
-            losses = draw(groups)
+        def draw_scarce(*asked):
+            losses = draw(*asked)
 
             def limited(rows):
                 if rows.stop - rows.start > most:
@@ -425,7 +458,7 @@ def test_a_batch_that_does_not_fit_is_tried_again_in_parts_and_says_so(make_prog
 
 def test_other_errors_of_an_update_are_not_taken_for_memory(make_program, monkeypatch):
     program = make_program("finetune")
-    monkeypatch.setattr(program, "_draw", lambda groups: {}["missing"])
+    monkeypatch.setattr(program, "_draw", lambda *asked: {}["missing"])
 
     with pytest.raises(KeyError, match="missing"):
         program.update(0)
@@ -439,7 +472,7 @@ def test_a_batch_in_parts_has_the_losses_of_the_whole(make_program, kind):
         program = make_program(kind)
         program.precision = replace(program.precision, num_parts=num_parts)
         if kind == "prune":  # each part would choose its own layers
-            program.config = replace(program.config, layer_alignment="fixed")
+            program.layers.config = replace(program.config, layer_alignment="fixed")
         for module in (m for root in program.modules.values() for m in root.modules()):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -483,6 +516,13 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero():
     rates = [learning_rate(config, step) for step in range(10)]
 
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0.0, [1.0, 0.75]), (0.1, [1.0, 1.0])])
+def test_a_warm_up_is_at_least_one_update(warmup, expected):
+    config = FinetuneConfig(num_updates=4, warmup=warmup, learning_rate=1.0)
+
+    assert [learning_rate(config, step) for step in range(2)] == pytest.approx(expected)
 
 
 def test_the_learning_rate_stays_at_its_peak_without_a_decay():

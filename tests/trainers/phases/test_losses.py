@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from trainers.phases.layers import identity_map
 from trainers.phases.losses import (
     layer_distances,
     layer_distillation,
@@ -11,7 +12,6 @@ from trainers.phases.losses import (
     masked_mse,
     task_loss,
 )
-from trainers.phases.prune import identity_map
 
 
 def random_logits(seed, num_classes=3):

@@ -1,31 +1,35 @@
-from dataclasses import replace
-
+import numpy as np
 import pytest
 import torch
 
-from trainers.models.masks import Gates, Lagrangian, open_masks
+from trainers.measure.batching import make_batch
+from trainers.models.masks import Gates, Lagrangian
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
-from trainers.phase_config import LAYER_ALIGNMENTS, PruneConfig
-from trainers.phases import prune
-from trainers.phases.losses import layer_distillation
+from trainers.phase_config import PruneConfig
+from trainers.phases.losses import logit_distillation, masked_mse, task_loss
 from trainers.phases.precision import Precision
-from trainers.phases.prune import PruneProgram, identity_map, target_sparsity
-from trainers.processes import Processes
+from trainers.phases.prune import PruneProgram, target_sparsity
+from trainers.phases.teachers import TeacherModels
 
 CPU = Precision(torch.device("cpu"))
 
 
 @pytest.fixture
 def make_program(make_model, make_encoded):
-    def build(num_instances=2, *, sparsity=0.6, **changes):
+    def build(num_instances=2, *, sparsity=0.6, plain=None, **changes):
         torch.manual_seed(0)
         values = {"num_updates": 40, "batch_size": 4, "learning_rate": 1e-3, **changes}
         config = PruneConfig(**values)
         model = make_model(num_instances, dtype=torch.float32)
         return PruneProgram(
             model,
-            make_model(num_instances, dtype=torch.float32),
+            TeacherModels(
+                None
+                if config.teacher == "plain"
+                else make_model(num_instances, seed=2, dtype=torch.float32),
+                plain,
+            ),
             Gates(model.shape, config.gates, config.sparsity_convention),
             make_encoded(40),
             sparsity,
@@ -45,12 +49,6 @@ def test_the_target_rises_from_the_start_and_stays_at_the_requested_sparsity():
     assert targets == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6])
 
 
-def test_the_layer_map_starts_as_the_identity():
-    states = torch.randn(3, 32)
-
-    assert torch.equal(identity_map(32)(states), states)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_instances", "sparsity"), [(1, 0.6), (2, 0.9)])
 def test_the_expected_sparsity_ends_at_the_requested_one(make_program, num_instances, sparsity):
@@ -65,6 +63,7 @@ def test_the_expected_sparsity_ends_at_the_requested_one(make_program, num_insta
 
 def test_pruning_starts_from_the_teacher_so_its_first_loss_is_small(make_program):
     program = make_program(label_weight=0.0)
+    program.model.load_state_dict(program.teachers.same_width.state_dict())
     with torch.no_grad():
         for gate in program.gates.parameters():
             gate.fill_(4.6)  # nearly always fully open
@@ -84,10 +83,133 @@ def test_teacher_and_student_see_the_same_groups(make_program, monkeypatch):
     program.update(2)
 
     students, masks = seen[id(program.model)]
-    teachers, no_masks = seen[id(program.teacher)]
+    teachers, no_masks = seen[id(program.teachers.same_width)]
     assert teachers is students
     assert no_masks is None
     assert masks is not None
+
+
+def remember_batches(model):
+    """Yield the list to which every batch that `model` reads is added."""
+    seen = []
+    model.embeddings.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    return seen
+
+
+@pytest.mark.parametrize("teacher", ["plain", "both"])
+def test_the_n_1_teacher_reads_the_sequences_of_the_same_groups_one_by_one(
+    make_program, make_model, teacher
+):
+    plain = make_model(1, seed=1, dtype=torch.float32)
+    program = make_program(2, plain=plain, teacher=teacher, state_distill_weight=1.0)
+    others = [model for model in (program.teachers.same_width,) if model is not None]
+    students, teachers, *same = map(remember_batches, (program.model, plain, *others))
+
+    program.update(3)
+
+    assert len(students) == len(teachers) == 1
+    groups = program.sampler.groups(3)
+    ids = program.examples.input_ids[groups][..., : students[0].input_ids.shape[-1]]
+    assert np.array_equal(students[0].input_ids.numpy(), ids)
+    assert teachers[0].input_ids.shape == (8, 1, ids.shape[-1])
+    for name, tensor in vars(students[0]).items():
+        assert torch.equal(getattr(teachers[0], name).flatten(0, 1), tensor.flatten(0, 1))
+    assert [batches[0] is students[0] for batches in same] == [True] * (teacher == "both")
+
+
+@pytest.mark.parametrize("teacher", ["same_width", "plain", "both"])
+@pytest.mark.parametrize("state_weight", [0.0, 2.0])
+def test_the_loss_is_the_sum_of_its_parts(make_program, make_model, teacher, state_weight):
+    plain = None if teacher == "same_width" else make_model(1, seed=1, dtype=torch.float32)
+    weights = {"logit_distill_weight": 0.3, "layer_distill_weight": 0.7, "label_weight": 0.2}
+    weights |= {"temperature": 3.0, "teacher": teacher, "layer_alignment": "fixed"}
+    weights["state_distill_weight"] = state_weight if plain else 0.0
+    program = make_program(2, plain=plain, num_updates=2, **weights)
+    model, same, groups = program.model, program.teachers.same_width, program.sampler.groups(0)
+
+    with torch.no_grad():  # of the weights before the update
+        batch, masks = make_batch(program.examples, groups, CPU.device), program._sample_masks(0)
+        states = model.encode(batch, masks)
+        logits = model.classify(states[-1])
+        labels = torch.from_numpy(program.examples.labels[groups])
+        expected = 0.2 * task_loss(logits, labels)
+        if plain is None:
+            target = same(batch)
+        else:
+            wanted = plain.encode(batch.as_single())[-1]
+            target = plain.classify(wanted).view(logits.shape)
+            student = model.token_states(states[-1]).transpose(1, 2).flatten(0, 1)
+            error = masked_mse(student, wanted, batch.as_single().attention_mask[:, 0])
+            expected += state_weight * error
+        expected += 0.3 * logit_distillation(logits, target, 3.0)
+        if same is not None:
+            pairs = zip(states, same.encode(batch), strict=True)
+            expected += 0.7 * sum(masked_mse(s, t, model.attended(batch)) for s, t in pairs)
+        assert not (masks.skips_attention & masks.skips_feedforward).any()
+
+    assert float(program.update(0)["loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_logits_of_an_n_1_teacher_of_pruning_are_computed_once_and_change_nothing(
+    make_program, make_model
+):
+    plain = make_model(1, seed=1, dtype=torch.float32)
+    asking, knowing = (
+        make_program(2, plain=plain, teacher="both", num_updates=updates) for updates in (2, 20)
+    )
+    seen = remember_batches(plain)
+
+    losses = [float(program.update(0)["loss"]) for program in (asking, knowing)]
+    num_batches = len(seen)
+    knowing.update(1)
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(seen) == num_batches
+
+
+@pytest.mark.parametrize("teacher", ["plain", "both"])
+def test_the_same_seed_prunes_alike_with_an_n_1_teacher(make_program, make_model, teacher):
+    programs = [
+        make_program(
+            2,
+            plain=make_model(1, seed=1, dtype=torch.float32),
+            teacher=teacher,
+            state_distill_weight=1.0,
+        )
+        for _ in range(2)
+    ]
+
+    for program in programs:
+        for step in range(3):
+            torch.manual_seed(step)
+            program.update(step)
+
+    first, second = (program.state() for program in programs)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_without_layers_or_states_to_match_only_the_first_position_leaves_the_last_layer(
+    make_program, monkeypatch, num_instances
+):
+    program = make_program(num_instances, layer_distill_weight=0.0)
+    batch = make_batch(program.examples, program.sampler.groups(0), CPU.device)
+    masks, read = program._sample_masks(0), []
+    classify = MuxedBert.classify
+
+    def remember(model, states):
+        read.append(states.shape[1])
+        return classify(model, states)
+
+    with torch.no_grad():
+        expected = program.model.classify(program.model.encode(batch, masks)[-1])
+        monkeypatch.setattr(MuxedBert, "classify", remember)
+        logits = program.model(batch, masks)
+
+    program.update(0)
+
+    assert read == [1, 1, 1]  # here, of the teacher and of the student
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gates_and_multipliers_move_and_stay_within_their_limits(make_program):
@@ -128,73 +250,6 @@ def test_each_part_of_the_loss_can_be_weighted(make_program, weights):
 
     assert losses[0] != losses[1]
     assert all(loss >= 0 for loss in losses)
-
-
-@pytest.mark.parametrize("word", LAYER_ALIGNMENTS)
-def test_every_alignment_matches_the_layers_it_names(make_program, monkeypatch, word):
-    program, seen = make_program(layer_alignment=word, logit_distill_weight=0.0), []
-
-    def remember(student, teacher, layer_map, pairs, mask):
-        seen.append((len(teacher), pairs))
-        return layer_distillation(student, teacher, layer_map, pairs, mask)
-
-    monkeypatch.setattr(prune, "layer_distillation", remember)
-    loss = float(program.update(0)["loss"])
-
-    num_teachers, pairs = seen[0]
-    assert num_teachers == 3
-    assert [row for row, _ in pairs] == [0, 1, 2]
-    assert word != "fixed" or pairs == [(0, 0), (1, 1), (2, 2)]
-    assert loss > 0
-
-
-def test_fixed_alignment_leaves_out_a_layer_whose_sub_layers_are_both_closed(make_program):
-    program = make_program(layer_alignment="fixed", logit_distill_weight=0.0)
-    masks = open_masks(program.model.shape)
-    for closed in ("head_layers", "feedforward_layers"):
-        getattr(masks, closed)[0] = 0
-    masks.head_layers[1] = 0
-    states = [torch.zeros(1, 2, 32)] * 3
-    teacher_states = [torch.full((1, 2, 32), float(2**k)) for k in range(3)]
-
-    attended = torch.ones(1, 2) > 0, 1.0
-    loss = program._layer_distillation(0, states, teacher_states, masks, attended)
-
-    assert float(loss.detach()) == 4 + 16  # not the 1 of layer 0; layer 1 has its units
-
-
-def test_teachers_are_drawn_anew_at_every_update_and_alike_by_the_same_seed(
-    make_program, monkeypatch
-):
-    seen = []
-
-    def remember(word, num_layers, random):
-        seen.append((word, num_layers, int(random.integers(1 << 30))))
-        return (0, 1, 2)
-
-    monkeypatch.setattr(prune, "choose_teachers", remember)
-    for step in (0, 1, 0):
-        make_program(layer_alignment="windowed").update(step)
-
-    assert seen[0][:2] == ("windowed", 3)
-    assert seen[0] != seen[1]
-    assert seen[0] == seen[2]
-
-
-def test_layers_are_aligned_by_the_distances_in_what_all_processes_have(
-    make_program,
-):
-    class Two(Processes):
-        def exchange(self, value):
-            return [value, [[5.0, 1.0], [1.0, 1.0]]]
-
-    program = make_program()
-    program.precision = replace(CPU, processes=Two(0, 2))
-
-    distances = program._over_processes(torch.tensor([[2.0, 4.0], [8.0, 4.0]]), 0.25)
-
-    assert distances.tolist() == [[5.5, 2.0], [3.0, 2.0]]
-    assert distances.dtype == torch.float32
 
 
 @pytest.mark.slow
