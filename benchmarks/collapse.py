@@ -67,6 +67,7 @@ def _train(options: argparse.Namespace) -> Iterator[Row]:
                 num_updates=num_updates,
                 gate_learning_rate=rate,
                 tolerance=ANY_SHORTFALL,
+                allows_slow_gates=True,
                 ladder=(),
             )
             config = replace(recipe, prune=prune)

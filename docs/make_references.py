@@ -58,7 +58,7 @@ list of values or, if it is a number, a range:
 trainer.finetune.learning_rate = [3e-4, 7e-4, 1.5e-3]
 trainer.prune.layer_alignment = ["ordered", "free"]
 trainer.prune.temperature = { low = 1.0, high = 4.0 }
-trainer.prune.gate_learning_rate = { low = 0.01, high = 0.2, log = true }
+trainer.prune.gate_learning_rate = { low = 0.05, high = 0.2, log = true }
 trainer.prune.num_updates = { low = 200, high = 600, step = 200 }
 ```
 

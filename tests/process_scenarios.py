@@ -49,7 +49,7 @@ def make_config(model: str) -> TrainerConfig:
             num_updates=6, distill_weight=0.5, state_distill_weight=0.5, **size
         ),
         prune=PruneConfig(
-            num_updates=12, gate_learning_rate=0.5, tolerance=0.9, label_weight=0.2, **size
+            num_updates=12, gate_learning_rate=1.0, tolerance=0.9, label_weight=0.2, **size
         ),
         finetune_pruned=FinetunePrunedConfig(num_updates=6, **size),
         accuracy=AccuracyConfig(num_compositions=1),
@@ -106,8 +106,8 @@ class Scenarios:
         """One process has no memory for two groups."""
         draw = FinetuneProgram._draw
 
-        def draw_scarce(program, groups):
-            losses = draw(program, groups)
+        def draw_scarce(program, *asked):
+            losses = draw(program, *asked)
 
             def scarce(rows):
                 if rows.stop - rows.start > 1:
@@ -125,10 +125,10 @@ class Scenarios:
         """One process meets an error that nobody expects."""
         draw = FinetuneProgram._draw
 
-        def draw_broken(program, groups):
+        def draw_broken(program, *asked):
             if not self.processes.is_first:
                 raise KeyError("a bug")
-            return draw(program, groups)
+            return draw(program, *asked)
 
         FinetuneProgram._draw = draw_broken
         try:

@@ -13,18 +13,28 @@ from pathlib import Path
 
 import torch
 
-from trainers.config import ModelConfig, TrainerConfig, check_candidate
+from trainers.config import TrainerConfig, check_candidate
 from trainers.context import TrainingContext
 from trainers.dense import finetuned_stage, with_labels
-from trainers.errors import CheckpointError, ConfigError, DataError, OutOfMemoryError
+from trainers.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    OutOfMemoryError,
+    SparsityError,
+)
 from trainers.measure.accuracy import measure_accuracy
+from trainers.measure.batching import check_groups
 from trainers.measure.environment import describe_environment
 from trainers.measure.throughput import measure_throughput
 from trainers.models.blocks import check_blocks
+from trainers.models.checkpoints import TOKENIZER_FILE
 from trainers.models.muxed_bert import MuxedBert
-from trainers.models.sources import load_source, source_fingerprint
+from trainers.models.shape import MuxedBertShape
+from trainers.models.sources import load_source, load_tokenizer, source_fingerprint
 from trainers.models.structure import check_reachable
 from trainers.phase_config import PruneConfig
+from trainers.phases.floors import schedule_mistake
 from trainers.phases.loop import Report
 from trainers.processes import ALONE, Processes
 from trainers.pruning import pruned_stage
@@ -92,14 +102,15 @@ class Trainer:
 
         Raises:
             ConfigError: If options contradict each other, the machine lacks what they ask for,
-                the gates cannot reach one of `sparsities`, or the model is too small for one of
-                `widths`.
+                the gates cannot reach one of `sparsities` or close in time, or model or data are
+                too small for one of `widths`.
             DataError: If data files are missing or malformed, or another process has others.
-            CheckpointError: If weights or tokenizer are missing.
+            CheckpointError: If weights or tokenizer are missing, or do not fit one of `widths`.
         """
         with self.processes.task():
             fingerprint = self._check(sparsities, widths)
             _require_same_data(self.processes.exchange(fingerprint))
+            _require_same_precision(self.processes.exchange(self.context.precision.word))
         return fingerprint
 
     def _check(self, sparsities: Iterable[float], widths: Iterable[int]) -> str:
@@ -111,8 +122,10 @@ class Trainer:
         _check_fit(self.context, model)
         for sparsity in sparsities:
             _check_gates(self.config.prune, model, sparsity)
+            if mistake := _schedule_mistake(self.config.prune, sparsity):
+                raise ConfigError(mistake)
         for num_instances in widths:
-            _check_width(self.config.model, model, num_instances)
+            _check_width(self.context, model, num_instances)
         return splits.fingerprint
 
     def cached_widths(self) -> frozenset[int]:
@@ -169,6 +182,7 @@ class Trainer:
             environment={
                 **describe_environment(device),
                 "num_processes": str(self.processes.count),
+                "precision": context.precision.word,
             },
         )
 
@@ -185,7 +199,9 @@ class Trainer:
             baseline = _dense_baseline(self.context)
             _check_fit(self.context, baseline)
             _check_gates(self.config.prune, baseline, sparsity)
-            _check_width(self.config.model, baseline, num_instances)
+            if mistake := _schedule_mistake(self.config.prune, sparsity):
+                raise SparsityError(mistake)  # of this candidate: others may have other schedules
+            _check_width(self.context, baseline, num_instances)
             stage = finetuned_stage(self.context, num_instances)
             if sparsity > 0:
                 stage = pruned_stage(self.context, stage, sparsity, seed)
@@ -217,6 +233,15 @@ def _require_same_data(fingerprints: list[str]) -> None:
             )
 
 
+def _require_same_precision(words: list[str]) -> None:
+    for rank, word in enumerate(words):
+        if word != words[0]:
+            raise ConfigError(
+                f"`precision` = `auto` means `{words[0]}` to the first process and `{word}` to "
+                f"process {rank}; name one of them."
+            )
+
+
 def _dense_baseline(context: TrainingContext) -> MuxedBert:
     model = load_source(context.config.model, 1)
     return with_labels(model, context.task.labels).eval()
@@ -237,15 +262,48 @@ def _check_fit(context: TrainingContext, model: MuxedBert) -> None:
             )
     num_tokens = context.tokenizer.get_vocab_size()
     if num_tokens > shape.vocab_size:
+        width = "" if shape.num_instances == 1 else f" for N={shape.num_instances}"
         raise CheckpointError(
             f"The tokenizer of `{config.model.source}` has {num_tokens} tokens, but the model's "
-            f"table only {shape.vocab_size}; use those of the same checkpoint."
+            f"table{width} only {shape.vocab_size}; use those of the same checkpoint."
         )
 
 
-def _check_width(config: ModelConfig, model: MuxedBert, num_instances: int) -> None:
+def _check_width(context: TrainingContext, plain: MuxedBert, num_instances: int) -> None:
+    """Refuse a width that the data or the models are too small for."""
+    check_candidate(num_instances, 0.0)
+    check_groups(len(context.splits.train), num_instances)
+    config, labels = context.config.model, context.task.labels
+    replace(plain.shape.dense(num_instances), num_classes=len(labels)).check()
     if config.widening == "blocks":
-        check_blocks(model.shape, num_instances)
+        check_blocks(plain.shape, num_instances)
+    if config.has_wide_source(num_instances):
+        wide = load_source(config, num_instances)
+        _check_fit(context, wide)
+        _check_likeness(context, plain.shape, wide.shape)
+
+
+def _check_likeness(context: TrainingContext, plain: MuxedBertShape, wide: MuxedBertShape) -> None:
+    """Refuse a wide model of another size or vocabulary: nothing of both would compare."""
+    config, num_instances = context.config.model, wide.num_instances
+    source = config.source_of(num_instances)
+    for name in ("num_layers", "dense_hidden_size", "dense_num_heads", "dense_feedforward_size"):
+        found, expected = getattr(wide, name), getattr(plain, name)
+        if found != expected:
+            raise CheckpointError(
+                f"The model in `{source}` for N={num_instances} has `{name}` {found}, that in "
+                f"`{config.source}` {expected}; use plain and wide models of one size."
+            )
+    has_own = (Path(source) / TOKENIZER_FILE).is_file()
+    if has_own and load_tokenizer(source).get_vocab() != context.tokenizer.get_vocab():
+        raise CheckpointError(
+            f"The tokenizers of `{source}` and `{config.source}` have different tokens; use plain "
+            "and wide models with one vocabulary."
+        )
+
+
+def _schedule_mistake(config: PruneConfig, sparsity: float) -> str:
+    return schedule_mistake(config, sparsity) if sparsity > 0 else ""
 
 
 def _check_gates(config: PruneConfig, model: MuxedBert, sparsity: float) -> None:

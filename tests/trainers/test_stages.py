@@ -7,6 +7,7 @@ import torch
 from trainers.config import AccuracyConfig, DataConfig
 from trainers.models.checkpoints import read_tensors
 from trainers.phase_config import FinetunePrunedConfig, PretrainConfig, PrimeConfig
+from trainers.phases import precision
 from trainers.pipeline import Trainer
 
 MUXED_PHASES = ("prime", "pretrain", "finetune", "finetune")
@@ -80,16 +81,24 @@ def test_other_data_models_or_seeds_share_nothing(config, cache_dir, pruned, cha
     assert other.cached_widths() == set()
 
 
-def test_priming_ends_when_enough_is_retrieved_and_says_how_much(train, config, cache_dir):
-    prime = replace(config.prime, num_updates=8, num_evaluations=4, stop_accuracy=1e-9)
+@pytest.mark.parametrize(
+    ("rule", "num_updates"), [({"stop_accuracy": 0.55}, 2), ({"patience": 2}, 6), ({}, 8)]
+)
+def test_priming_ends_when_enough_is_retrieved_or_no_more_and_says_how_much(
+    train, config, tmp_path, monkeypatch, rule, num_updates
+):
+    scores = iter([0.6, 0.6, 0.5, 0.9])
+    monkeypatch.setattr("trainers.phases.prime.retrieval_accuracy", lambda *asked: next(scores))
+    prime = replace(config.prime, num_updates=8, num_evaluations=4, **rule)
+    short = replace(config, prime=prime, pretrain=replace(config.pretrain, num_updates=0))
 
-    result = train(replace(config, prime=prime), cache_dir, 2, 0.0)
+    result = train(short, tmp_path, 2, 0.0)
 
     phase = result.phases[0]
+    told = [(p.step, p.value) for p in phase.history if p.name == "held_out_retrieval"]
     assert phase.name == "prime"
-    scores = [point for point in phase.history if point.name == "held_out_retrieval"]
-    assert scores[-1].step == phase.num_updates < 8 or scores[-1].value < 1e-9
-    assert [point.value for point in scores[:-1]] == [0.0] * (len(scores) - 1)
+    assert phase.num_updates == num_updates
+    assert told == [(2, 0.6), (4, 0.6), (6, 0.5), (8, 0.9)][: num_updates // 2]
 
 
 def test_measuring_differently_trains_nothing_again(train, config, cache_dir, pruned):
@@ -139,7 +148,7 @@ def test_the_same_seed_repeats_everything_and_another_does_not(train, config, tm
         config,
         prime=replace(config.prime, num_updates=2),
         pretrain=PretrainConfig(num_updates=0),
-        prune=replace(config.prune, num_updates=12, tolerance=0.9),
+        prune=replace(config.prune, num_updates=12, gate_learning_rate=1.0, tolerance=0.9),
     )
 
     first, again, other = (
@@ -194,3 +203,16 @@ def test_an_empty_cache_has_no_widths(config, tmp_path):
         Trainer(config, shared_seed=0, cache_dir=tmp_path / "nowhere").cached_widths()
         == frozenset()
     )
+
+
+@pytest.mark.parametrize(("flags", "word"), [({"amx_bf16": True}, "bfloat16"), ({}, "float32")])
+def test_a_precision_that_is_chosen_shares_the_cache_with_a_named_one(
+    train, config, tmp_path, monkeypatch, flags, word
+):
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    named = train(replace(config, precision=word), tmp_path, 1, 0.0)
+
+    chosen = train(replace(config, precision="auto"), tmp_path, 1, 0.0)
+
+    assert names(chosen, is_cached=True) == ("finetune",)
+    assert chosen.environment["precision"] == named.environment["precision"] == word
