@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainers.data.encoding import Encoded
+from trainers.errors import ConfigError
 from trainers.models.batch import Batch
 from trainers.phase_config import PhaseConfig
 
@@ -19,6 +20,19 @@ def make_batch(encoded: Encoded, groups: NDArray[np.int64], device: torch.device
         torch.from_numpy(positions < lengths[..., None]),
         torch.from_numpy(encoded.token_type_ids[groups, :longest]),
     ).to(device)
+
+
+def check_groups(num_examples: int, num_instances: int) -> None:
+    """Refuse groups that training examples cannot fill without one of them twice.
+
+    Raises:
+        ConfigError: With the largest N.
+    """
+    if num_instances > num_examples:
+        raise ConfigError(
+            f"A group of N={num_instances} would hold an example twice, as there are "
+            f"{num_examples} to train on; N must be at most that."
+        )
 
 
 NUM_SORTED_BATCHES = 50
@@ -40,11 +54,15 @@ class GroupSampler:
         config: Groups in a batch, and whether a batch gets groups of similar length. Which
             sequences share a group is random in any case.
         seed: Decides the order of every epoch.
+
+    Raises:
+        ConfigError: If N is larger than the training set.
     """
 
     def __init__(
         self, encoded: Encoded, num_instances: int, config: PhaseConfig, seed: int
     ) -> None:
+        check_groups(len(encoded), num_instances)
         self.lengths = encoded.lengths if config.bucket_by_length else None
         self.num_examples, self.seed = len(encoded), seed
         self.shape = (config.num_groups(num_instances), num_instances)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainers.errors import ShapeError
 from trainers.models.contextual_mux import ContextualMultiplexer, hidden_masks
 from trainers.models.encoder import EncoderLayer, FeedForward, SelfAttention
-from trainers.models.masks import Masks
+from trainers.models.masks import Masks, check_masks
 from trainers.models.mux import HadamardMultiplexer
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
@@ -23,8 +23,10 @@ def compacted_shape(shape: MuxedBertShape, masks: Masks) -> MuxedBertShape:
     """Yield the shape that remains of a dense `shape` under `masks`.
 
     Raises:
-        ShapeError: If the masks close every hidden dimension.
+        ShapeError: If the masks close every hidden dimension or are of another shape, or if the
+            shape is not dense.
     """
+    check_masks(masks, shape)
     num_hidden = int((masks.hidden != 0).sum())
     if num_hidden == 0:
         raise ShapeError("The masks close all hidden dimensions; at least one must stay open.")
@@ -50,7 +52,8 @@ def compact(model: MuxedBert, masks: Masks) -> MuxedBert:
         A new model in evaluation mode whose logits equal the gated model's (up to rounding).
 
     Raises:
-        ShapeError: If the masks close every hidden dimension.
+        ShapeError: If the masks close every hidden dimension or are of another shape, or if the
+            model is compacted already.
     """
     small = MuxedBert(compacted_shape(model.shape, masks)).to(masks.hidden)
     keep = masks.hidden.nonzero().squeeze(1)  # J

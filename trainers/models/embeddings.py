@@ -38,7 +38,7 @@ class Embeddings(nn.Module):
         super().__init__()
         size = shape.hidden_size
         self.embed_mode = shape.embed_mode
-        self.masks_padding = shape.mask_mode == "union"
+        self.masks_padding = shape.mask_mode != "none"
         self.tokens = nn.Embedding(shape.vocab_size, size)
         self.positions = nn.Embedding(shape.max_positions, size)
         self.token_types = nn.Embedding(shape.num_token_types, size)
@@ -147,12 +147,14 @@ class Embeddings(nn.Module):
         if self._folded is None:
             self._folded = self._fold()
         num_groups, num_instances, length = batch.input_ids.shape
-        vocab_size, num_types = self.tokens.num_embeddings, self.token_types.num_embeddings
         slots = torch.arange(num_instances, device=batch.input_ids.device)[:, None]
+        num_types = num_instances * self.token_types.num_embeddings
+        # Rows of types end where those of tokens begin, and count down: an id that is too large
+        # lies beyond an end of the table, where it is refused, and never in another's rows.
         rows = torch.cat(
             [
-                batch.input_ids + slots * vocab_size,
-                batch.token_type_ids + slots * num_types + num_instances * vocab_size,
+                torch.add(num_types + slots, batch.input_ids, alpha=num_instances),
+                torch.sub(num_types - 1 - slots, batch.token_type_ids, alpha=num_instances),
             ],
             dim=1,
         )  # (B, 2N, T)
@@ -169,9 +171,11 @@ class Embeddings(nn.Module):
 
     def _fold(self) -> Tensor:
         assert isinstance(self.mux, HadamardMultiplexer)
-        keys = self.mux.keys[:, None] / len(self.mux.keys)  # (N, 1, D)
-        tables = [(keys * w.weight).flatten(0, 1) for w in (self.tokens, self.token_types)]
-        return torch.cat(tables)  # (N * V + N * types, D)
+        keys = self.mux.keys / len(self.mux.keys)
+        tokens, types = (
+            (w.weight[:, None] * keys).flatten(0, 1) for w in (self.tokens, self.token_types)
+        )
+        return torch.cat([types.flip(0), tokens])  # (types * N + V * N, D)
 
 
 Multiplexer = HadamardMultiplexer | ContextualMultiplexer

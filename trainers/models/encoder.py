@@ -88,12 +88,12 @@ def _is_uneven(layer: nn.Linear) -> bool:
 def _is_inference_on_cpu(states: Tensor) -> bool:
     """Whether a large float32 product is at hand that nothing is trained with."""
     return (
-        torch.is_inference_mode_enabled()
+        not torch.compiler.is_compiling()  # which fuses better, and cannot ask for the mode
+        and torch.is_inference_mode_enabled()
         and states.device.type == "cpu"
         and states.dtype == torch.float32
         and states.numel() >= FEWEST_ROWS * states.shape[-1]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # which fuses better
     )
 
 

@@ -91,7 +91,6 @@ class FoldedEmbeddings:
     def __init__(self, weights: EmbeddingWeights, *, is_two_pass: bool) -> None:
         self.norm, self.is_two_pass = weights.norm, is_two_pass
         self.length, self.num_types = len(weights.positions), len(weights.token_types)
-        self.vocab_size = len(weights.tokens)
         keys = weights.keys / len(weights.keys)
         self.constants = weights.positions
         self.scales: Tensor | None = None
@@ -104,7 +103,9 @@ class FoldedEmbeddings:
         self.keys = keys  # (N, D)
         self.types = (keys[:, None] * types).flatten(0, 1)  # (N * S, D)
         self.has_own_tables = len(keys) * tokens.numel() <= LARGEST_TABLE
-        self.tokens = (keys[:, None] * tokens).flatten(0, 1) if self.has_own_tables else tokens
+        self.tokens = tokens
+        if self.has_own_tables:  # (V * N, D): an id that is too large is in no instance's rows
+            self.tokens = (tokens[:, None] * keys).flatten(0, 1)
         self.prefix = None if weights.prefix is None else self._mix_prefix(weights)
 
     def __call__(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
@@ -134,8 +135,9 @@ class FoldedEmbeddings:
 
     def _mix_tokens(self, rows: Tensor, weights: Tensor) -> Tensor:
         if self.has_own_tables:
-            slots = torch.arange(rows.shape[1], device=rows.device) * self.vocab_size
-            bags = rows + slots
+            num_instances = rows.shape[1]
+            slots = torch.arange(num_instances, device=rows.device)
+            bags = torch.add(slots, rows, alpha=num_instances)
             return F.embedding_bag(bags, self.tokens, mode="sum", per_sample_weights=weights)
         mixed = self.keys.new_zeros(len(rows), self.keys.shape[1])
         step = max(1, NUMBERS_IN_CACHE // self.keys.shape[1])

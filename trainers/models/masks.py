@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from trainers.errors import ShapeError
 from trainers.models.shape import MuxedBertShape
 from trainers.phase_config import GATE_KINDS
 
@@ -61,6 +62,31 @@ def open_masks(shape: MuxedBertShape) -> Masks:
         intermediate=torch.ones(num_layers, shape.dense_feedforward_size),
         feedforward_layers=torch.ones(num_layers),
     )
+
+
+def check_masks(masks: Masks, shape: MuxedBertShape) -> None:
+    """Refuse masks that do not fit the dense model of `shape`.
+
+    Raises:
+        ShapeError: If they have other shapes, or the model is compacted already.
+    """
+    if shape != shape.dense(shape.num_instances):
+        raise ShapeError(
+            f"Gates need a dense model, and this one is compacted already (sparsity "
+            f"{shape.sparsity:.2f}); use the model that it was made from."
+        )
+    num_layers = shape.num_layers
+    sizes = {
+        "hidden": (shape.hidden_size,),
+        "heads": (num_layers, shape.dense_num_heads),
+        "head_layers": (num_layers,),
+        "intermediate": (num_layers, shape.dense_feedforward_size),
+        "feedforward_layers": (num_layers,),
+    }
+    for name, size in sizes.items():
+        found = tuple(getattr(masks, name).shape)
+        if found != size:
+            raise ShapeError(f"`{name}` of the masks must have the shape {size}, got {found}.")
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:

@@ -158,8 +158,10 @@ class MuxedBert(nn.Module):
         Groups do not depend on each other, so the states are the same. Only `inference_mode` is
         cut up; nothing is trained in it.
         """
+        if torch.compiler.is_compiling():  # it cannot ask for the mode
+            return iter([batch])
         is_chunked = torch.is_inference_mode_enabled() and batch.input_ids.device.type == "cpu"
-        if not is_chunked or torch.compiler.is_compiling():
+        if not is_chunked:
             return iter([batch])
         size = (batch.input_ids.shape[-1] + self.shape.num_prefix) * self.shape.hidden_size
         return batch.split(max(1, CHUNK_SIZE * torch.get_num_threads() // size))

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainers.errors import ConfigError
 from trainers.measure.batching import GroupSampler, make_batch
 from trainers.phase_config import PhaseConfig
 
@@ -63,7 +64,7 @@ def test_bucketed_batches_hold_less_padding_but_the_same_random_groups(make_enco
 
 @settings(max_examples=50, deadline=None)
 @given(
-    num_examples=st.integers(1, 40),
+    num_examples=st.integers(10, 40),
     num_instances=st.integers(1, 10),
     num_groups=st.integers(1, 8),
     bucket_by_length=st.booleans(),
@@ -85,6 +86,12 @@ def test_groups_follow_from_the_step_alone(
     assert np.array_equal(groups, fresh.groups(step))
     assert groups.shape == (num_groups, num_instances)
     assert 0 <= groups.min() <= groups.max() < num_examples
+    assert all(len(set(group)) == num_instances for group in groups.reshape(-1, num_instances))
+
+
+def test_groups_wider_than_the_training_set_are_refused(make_encoded):
+    with pytest.raises(ConfigError, match=r"N=6 would hold an example twice, .* 5 to train on"):
+        make_sampler(make_encoded(5), 6, 1)
 
 
 @pytest.mark.parametrize(("seed", "is_same"), [(0, True), (1, False)])

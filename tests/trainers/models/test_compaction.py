@@ -136,3 +136,39 @@ def test_closing_every_hidden_dimension_is_refused(make_model, make_masks):
 
     with pytest.raises(ShapeError, match="close all hidden dimensions"):
         compact(make_model(), masks)
+
+
+def change(masks, name, keep):
+    return replace(masks, **{name: getattr(masks, name)[keep]})
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("hidden", r"\(32,\)", r"\(31,\)"),
+        ("heads", r"\(3, 4\)", r"\(2, 4\)"),
+        ("head_layers", r"\(3,\)", r"\(2,\)"),
+        ("intermediate", r"\(3, 64\)", r"\(2, 64\)"),
+        ("feedforward_layers", r"\(3,\)", r"\(2,\)"),
+    ],
+)
+def test_masks_of_another_shape_are_refused(
+    make_model, make_groups, make_masks, name, size, found
+):
+    model, masks = make_model(2), change(make_masks(), name, slice(1, None))
+
+    message = f"`{name}` of the masks must have the shape {size}, got {found}"
+    with pytest.raises(ShapeError, match=message):
+        model.encode(make_groups(2), masks)
+    with pytest.raises(ShapeError, match=message):
+        compact(model, masks)
+
+
+def test_a_compacted_model_takes_no_gates(make_model, make_groups, make_masks):
+    small = compact(make_model(2), make_masks())
+
+    message = r"compacted already \(sparsity 0\.\d\d\); use the model that it was made from"
+    with pytest.raises(ShapeError, match=message):
+        small.encode(make_groups(2), open_masks(small.shape))
+    with pytest.raises(ShapeError, match=message):
+        compact(small, make_masks())

@@ -243,3 +243,69 @@ def test_chunks_hold_what_a_thread_has_cache_for(make_model, make_groups, monkey
         model(groups)
 
     assert seen == [3, 3, 1, 7]
+
+
+@pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids"])
+def test_parts_of_a_batch_with_different_shapes_are_refused(make_model, make_groups, name):
+    batch = make_groups(2)
+    cut = replace(batch, **{name: getattr(batch, name)[..., :-1]})
+
+    with pytest.raises(ShapeError, match=r"one shape, got .*\(3, 2, 8\)"):
+        make_model(2)(cut)
+
+
+def test_sequences_without_a_token_are_refused(make_model):
+    ids = torch.zeros(3, 2, 0, dtype=torch.long)
+
+    with pytest.raises(ShapeError, match="need at least 1 token, got 0"):
+        make_model(2)(Batch(ids, ids.bool(), ids))
+
+
+WAYS = {
+    "plain": (1, {}, False),
+    "two passes": (2, {}, False),
+    "two passes folded": (2, {}, True),
+    "single pass": (2, {"embed_mode": "single_pass"}, False),
+    "single pass folded": (2, {"embed_mode": "single_pass"}, True),
+    "prefix": (2, {"demultiplexer": "index_prefix", "embed_mode": "single_pass"}, True),
+}
+"""N, changes to the shape, and whether its tables are folded: every way to look tokens up."""
+
+
+@pytest.mark.parametrize("place", [(0, 0, 2), (2, -1, 8)])
+@pytest.mark.parametrize(
+    ("name", "value", "most"), [("input_ids", 100, 99), ("token_type_ids", 2, 1)]
+)
+@pytest.mark.parametrize(("num_instances", "changes", "is_folded"), WAYS.values(), ids=WAYS)
+def test_ids_beyond_the_tables_are_refused(
+    make_model, make_groups, num_instances, changes, is_folded, name, value, most, place
+):
+    model = make_model(num_instances, dtype=torch.float32, **changes)
+    batch = make_groups(num_instances)
+    getattr(batch, name)[place] = value
+    if is_folded:
+        model.fold()
+
+    with (
+        torch.inference_mode(),
+        pytest.raises(ShapeError, match=f"`{name}` must be in 0 to {most}, .*, got {value}"),
+    ):
+        model(batch)
+
+
+def test_other_errors_of_looking_up_stay_as_they_are(make_model, make_groups, monkeypatch):
+    model = make_model(1)
+    monkeypatch.setattr(model.embeddings.norm, "normalized_shape", (7,))
+
+    with pytest.raises(RuntimeError, match="normalized_shape"):
+        model(make_groups())
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_a_model_is_one_graph_to_the_compiler(make_model, make_groups, num_instances):
+    model, batch = make_model(num_instances), make_groups(num_instances)
+
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(batch), model(batch), atol=1e-12, rtol=0)
