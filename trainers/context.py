@@ -14,7 +14,7 @@ from trainers.data.load import load_splits
 from trainers.data.tasks import Task, find_task
 from trainers.errors import ConfigError
 from trainers.models.sources import load_tokenizer
-from trainers.phases.precision import Precision
+from trainers.phases.precision import Precision, resolve_precision
 from trainers.processes import ALONE, Processes
 
 
@@ -43,9 +43,10 @@ class TrainingContext:
     @cached_property
     def precision(self) -> Precision:
         """Where and in which precision everything computes."""
+        device = self.processes.place(resolve_device(self.config.device))
         return Precision(
-            self.processes.place(resolve_device(self.config.device)),
-            getattr(torch, self.config.precision),
+            device,
+            resolve_precision(self.config.precision, device),
             num_parts=self.config.num_parts,
             processes=self.processes,
         )
