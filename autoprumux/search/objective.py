@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -26,7 +27,7 @@ from autoprumux.errors import (
     TrialError,
     UsageError,
 )
-from autoprumux.evaluators.base import Evaluator, Remediable, Report
+from autoprumux.evaluators.base import Evaluator, Remediable, Remedy, Report
 from autoprumux.records import (
     Candidate,
     Choice,
@@ -41,11 +42,11 @@ from autoprumux.search.acquisition import Proposal
 from autoprumux.search.claims import TrialTakenError
 from autoprumux.search.hopeless import HopelessError, HopelessRule, Watch
 from autoprumux.search.one_setting import require_same_setting
-from autoprumux.search.retries import remedy_for
+from autoprumux.search.retries import deaths_among, killed_by, remedy_after, remedy_for
 from autoprumux.search.told import attributes_of, feasibility_of, trial_seed
 from autoprumux.search.trial_files import TrialLog, attach_trial_files
 from autoprumux.storage.artifacts import Artifacts
-from autoprumux.storage.attempts import AttemptBook, Worker
+from autoprumux.storage.attempts import Attempt, AttemptBook, Worker
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.search_storage import SearchStorage
 from autoprumux.storage.trials import objectives_of
@@ -116,10 +117,12 @@ class Objective:
         self.repository.save_start(
             self.record.name, number, proposal.candidate, seed, proposal.choice
         )
-        death = self._death(number) if is_resumed else None
-        if death is None:
-            self.book.note_training(number, self.worker)
-        return death
+        deaths = self._deaths(number) if is_resumed else []
+        if len(deaths) >= self.max_attempts:
+            return killed_by(deaths)
+        remedy = self._remedy_after(deaths)
+        self.book.note_training(number, self.worker, remedy="" if remedy is None else remedy.text)
+        return None
 
     def run(
         self,
@@ -253,17 +256,11 @@ class Objective:
         rule = HopelessRule.from_study(study, self.num_held_out)
         return Watch(rule, candidate) if rule is not None else None
 
-    def _death(self, number: int) -> Failure | None:
-        """Yield the failure of a trial in which too many processes died."""
-        attempts = self.book.attempts(number)
-        deaths = [a for a in attempts if a.is_trained and a.outcome == "lost"]
-        if len(deaths) < self.max_attempts:
-            return None
-        message = (
-            f"{len(deaths)} processes died while they trained it, the last of them "
-            f"{deaths[-1].worker}; the machine may be short of memory."
-        )
-        return Failure(cause="killed", message=message)
+    def _deaths(self, number: int) -> list[Attempt]:
+        return deaths_among(self.book.attempts(number))
+
+    def _remedy_after(self, deaths: Sequence[Attempt]) -> Remedy | None:
+        return remedy_after(len(deaths)) if isinstance(self.evaluator, Remediable) else None
 
     def _evaluate_with_remedies(
         self, log: TrialLog, seed: int, watch: Watch | None
@@ -271,7 +268,11 @@ class Objective:
         """Evaluate, and again as long as there is a remedy for the cause of the failure."""
         number, candidate = log.number, log.candidate
         evaluator, tried = self.evaluator, Counter[FailureCause]()
-        text = ""
+        deaths = self._deaths(number)
+        before, text = self._remedy_after(deaths), ""
+        if before is not None and isinstance(self.evaluator, Remediable):
+            evaluator, text = self.evaluator.with_remedy(before), before.text
+            self.listener.announce(f"{len(deaths)} processes died in trial {number}; now {text}")
         while True:
             try:
                 outcome = self._evaluate(evaluator, seed, log, watch)
@@ -285,7 +286,7 @@ class Objective:
             if isinstance(outcome, Measurement):
                 environment = {**outcome.environment, "remedy": text}
                 return replace(outcome, environment=environment) if text else outcome
-            remedy = remedy_for(outcome.cause, tried[outcome.cause])
+            remedy = remedy_for(outcome.cause, tried[outcome.cause], before)
             if remedy is None or not isinstance(self.evaluator, Remediable):
                 return outcome
             tried[outcome.cause] += 1

@@ -137,12 +137,20 @@ class AttemptBook:
             connection.execute(insert(ATTEMPTS).values(row))
             return True
 
-    def note_training(self, number: int, worker: Worker) -> None:
-        """Store that the training of an attempt begins; its death counts from here."""
+    def note_training(self, number: int, worker: Worker, remedy: str = "") -> None:
+        """Store that the training of an attempt begins; its death counts from here.
+
+        Args:
+            number: Trial.
+            worker: Whose attempt it is.
+            remedy: What it does differently; empty for what was said when it began.
+        """
         with self._database.write() as connection:
-            now = _now_text(connection)
+            values: dict[str, Any] = {"training_at": _now_text(connection)}
+            if remedy:
+                values["remedy"] = remedy
             where = self._open_attempt(number, worker)
-            connection.execute(update(ATTEMPTS).where(*where).values(training_at=now))
+            connection.execute(update(ATTEMPTS).where(*where).values(values))
 
     def is_held(self, number: int, worker: Worker) -> bool:
         """Yield whether trial `number` is still this worker's."""

@@ -59,11 +59,11 @@ IN_TURN = (
     Kill(function="trainers.measure.throughput:time_interleaved"),
     TOLD,
     PLACES["priming"],
-    PLACES["pre-training"],
+    Kill(function="trainers.measure.throughput:time_interleaved"),
     TOLD,
 )
 """Where one process after the other dies in one search; in no trial more than two, which is what a
-trial may cost."""
+trial may cost, and not both while phases are trained: after two deaths batches are smaller."""
 
 AFTER_FIVE_ROWS = Kill(
     function="autoprumux.report.predictions:PredictionSummary.add", occurrence=5

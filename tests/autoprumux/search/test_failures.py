@@ -4,7 +4,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from autoprumux.evaluators.base import Remedy, Report
 from autoprumux.evaluators.synthetic import SyntheticEvaluator
 from autoprumux.records import FAILURE_CAUSES, Candidate, Measurement, known_cause
 from autoprumux.search.presence import new_worker
-from autoprumux.search.retries import REMEDIES, remedy_for
+from autoprumux.search.retries import REMEDIES, remedy_after, remedy_for
 from autoprumux.search.runner import run_study
 from autoprumux.storage.attempts import AttemptBook
 from autoprumux.storage.database import Database
@@ -192,6 +192,85 @@ def test_trial_in_which_three_processes_died_fails_as_killed(
     assert failure.message.startswith("3 processes died while they trained it, the last of them ")
     assert [row[0] for row in tries(database, 1)] == ["lost", "lost", "lost", "told"]
     assert outcome.num_trained == 3
+
+
+@dataclass
+class DyingEvaluator(SyntheticEvaluator):
+    """Dies while it trains one candidate until its batches are in enough parts."""
+
+    needed: int = 4
+    remedy: Remedy | None = None
+    failure: TrialError | None = None
+    """Raised once when it does not die."""
+    seen: list[int] = field(default_factory=list)
+
+    def with_remedy(self, remedy: Remedy) -> "DyingEvaluator":
+        return replace(self, remedy=remedy)
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Measurement:
+        if candidate == SECOND:
+            self.seen.append(1 if self.remedy is None else self.remedy.num_parts)
+            if self.seen[-1] < self.needed:
+                raise DeadError
+            if self.failure is not None and len(self.seen) == 3:
+                raise self.failure
+        return super().evaluate(candidate, seed, report)
+
+
+def test_trial_in_which_two_processes_died_goes_on_in_smaller_batches(
+    database: Database, config: Config, listener: Any
+) -> None:
+    settings, evaluator = config(sampler="grid", max_trials=3), DyingEvaluator()
+
+    for _ in range(2):
+        with pytest.raises(DeadError):
+            run_study(settings, database, evaluator, listener)
+    outcome = run_study(settings, database, evaluator, listener)
+
+    trial = outcome.study.trials[1]
+    assert evaluator.seen == [1, 1, 4]
+    assert trial.measurement is not None
+    assert trial.measurement.environment["remedy"] == "batches in 4 parts"
+    assert tries(database, 1) == [
+        ("lost", None, ""),
+        ("lost", None, ""),
+        ("told", None, "batches in 4 parts"),
+    ]
+    assert "2 processes died in trial 1; now batches in 4 parts" in listener.announced
+    assert "remedy" not in outcome.study.trials[2].measurement.environment
+
+
+@pytest.mark.parametrize(
+    ("cause", "num_parts", "text"),
+    [
+        ("out_of_memory", 8, "batches in 8 parts"),
+        ("nan", 4, "half the learning rate, batches in 4 parts"),
+    ],
+)
+def test_what_fails_after_deaths_keeps_its_smaller_batches(
+    database: Database, config: Config, listener: Any, cause: str, num_parts: int, text: str
+) -> None:
+    evaluator = DyingEvaluator(failure=TrialError("It went wrong.", cause=cause))
+    settings = config(sampler="grid", max_trials=2)
+
+    for _ in range(2):
+        with pytest.raises(DeadError):
+            run_study(settings, database, evaluator, listener)
+    outcome = run_study(settings, database, evaluator, listener)
+
+    assert evaluator.seen == [1, 1, 4, num_parts]
+    measurement = outcome.study.trials[1].measurement
+    assert measurement is not None
+    assert measurement.environment["remedy"] == text
+
+
+@pytest.mark.parametrize(
+    ("num_deaths", "num_parts"), [(0, 1), (1, 1), (2, 4), (3, 8), (99, 2**20)]
+)
+def test_deaths_halve_batches_from_the_second_on(num_deaths: int, num_parts: int) -> None:
+    remedy = remedy_after(num_deaths)
+
+    assert (1 if remedy is None else remedy.num_parts) == num_parts
 
 
 def test_search_in_which_everything_fails_ends_with_the_reason(
