@@ -60,8 +60,20 @@ class Candidate:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", round(float(self.sparsity), 4))
-        pairs = tuple(sorted((key, value) for key, value in self.hyperparameters))
-        object.__setattr__(self, "hyperparameters", pairs)
+        if self.hyperparameters != ():  # a stored choice has lists
+            pairs = tuple(sorted((key, value) for key, value in self.hyperparameters))
+            object.__setattr__(self, "hyperparameters", pairs)
+        point = (self.num_instances, self.sparsity, self.hyperparameters)
+        object.__setattr__(self, "_hash", hash(point))
+
+    def __hash__(self) -> int:
+        """The same for equal ones; found once, as studies of thousands are looked up often."""
+        known: int = self.__dict__["_hash"]
+        return known
+
+    def __reduce__(self) -> tuple[type["Candidate"], tuple[object, ...]]:
+        """Made anew when it is loaded: the hash of a text differs from process to process."""
+        return Candidate, (self.num_instances, self.sparsity, self.hyperparameters)
 
     @property
     def cell(self) -> "Candidate":

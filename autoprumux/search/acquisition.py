@@ -21,7 +21,6 @@ fastest of them that will be within the budget, by their chances, as if those we
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import fmean
 from typing import Protocol
 
 import numpy as np
@@ -65,11 +64,21 @@ class Proposal:
 
 def verified_best(measured: Mapping[Candidate, Measurement], budget: float) -> float:
     """Yield the best measured speed-up within `budget`; 1, the baseline's own, at least."""
+    return verified_bests(measured, [budget])[0]
+
+
+def verified_bests(
+    measured: Mapping[Candidate, Measurement], budgets: Sequence[float]
+) -> list[float]:
+    """Yield the best measured speed-up within each budget; see `verified_best`."""
     baseline = next((m for c, m in measured.items() if c.is_baseline), None)
     if baseline is None:
-        return 1.0
-    within = (m for m in measured.values() if baseline.accuracy - m.accuracy <= budget + _BORDER)
-    return max((m.speedup for m in within), default=1.0)
+        return [1.0] * len(budgets)
+    pairs = [(m.accuracy, m.throughput.speedup) for m in measured.values()]
+    accuracies, speedups = np.array(pairs, dtype=np.float64).T
+    losses = baseline.accuracy - accuracies
+    within = (speedups[losses <= budget + _BORDER] for budget in budgets)
+    return [float(found.max()) if len(found) else 1.0 for found in within]
 
 
 def rank_by_score(
@@ -94,11 +103,13 @@ def rank_by_score(
     within = model.chances_within([*candidates, *pending], budgets)  # (B, M and those pending)
     num = len(candidates)
     bests = [
-        _bests_to_come(predictions[num:], chances[num:], verified_best(measured, budget))
-        for chances, budget in zip(within, budgets, strict=True)
+        _bests_to_come(predictions[num:], chances[num:], best)
+        for chances, best in zip(within, verified_bests(measured, budgets), strict=True)
     ]
-    firsts = _chances_to_be_fastest([p.speedup for p in predictions], within).mean(axis=0)
-    gains = [_log_gain_of(p, within[:, m], bests) for m, p in enumerate(predictions[:num])]
+    firsts = _chances_to_be_fastest([p.speedup for p in predictions], within).mean(axis=0).tolist()
+    gains = [0.0] * num  # of those that meet no budget
+    for m in np.flatnonzero(within[:, :num].any(axis=0)).tolist():
+        gains[m] = _log_gain_of(predictions[m], within[:, m], bests)
     costs = [minutes(candidate) for candidate in candidates]
     loosest = budgets.index(max(budgets))
 
@@ -108,7 +119,7 @@ def rank_by_score(
             reason=f"chance {chance:.2f} to meet {100 * budgets[loosest]:.1f} points, "
             f"gain {math.exp(gain):.2f}x, about {cost:.1f} min",
             chance=chance,
-            chance_best=float(firsts[m]),
+            chance_best=firsts[m],
             expected_speedup=predictions[m].speedup,
             expected_gain=math.exp(gain),
             log_gain=gain,
@@ -118,7 +129,7 @@ def rank_by_score(
         return Proposal(candidates[m], choice)
 
     scores = [
-        gain ** (1.0 - _CHANCE_WEIGHT) * float(first) ** _CHANCE_WEIGHT / cost
+        gain and gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost
         for gain, first, cost in zip(gains, firsts, costs, strict=False)
     ]
     return [propose(m) for m in _order(candidates, scores)]
@@ -145,7 +156,7 @@ def chance_to_beat(
         return 0.0
     predictions = model.predict(candidates)
     within = model.chances_within(candidates, budgets)
-    bests = [verified_best(measured, budget) * (1 + share) for budget in budgets]
+    bests = [best * (1 + share) for best in verified_bests(measured, budgets)]
     return (
         max(
             float(within[b, m]) * chance_above(predictions[m], bests[b])
@@ -199,11 +210,11 @@ def _log_gain_of(
         within: Its chances to meet the budgets.
         bests: Per budget what may be the best speed-up, with chances.
     """
-    return fmean(
-        chance
-        and chance * sum(share * expected_log_gain(prediction, best) for best, share in to_come)
+    gains: list[float] = [
+        chance and chance * sum(share * expected_log_gain(prediction, b) for b, share in to_come)
         for chance, to_come in zip(within.tolist(), bests, strict=True)
-    )
+    ]
+    return sum(gains) / len(gains)
 
 
 def _chances_to_be_fastest(speedups: Sequence[float], within: Array) -> Array:

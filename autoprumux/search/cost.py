@@ -6,7 +6,7 @@ rest).
 """
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
 
@@ -37,6 +37,9 @@ class CostModel:
     measure_s: Mapping[int, float]
     ready: frozenset[Candidate]
     """Starts that need not be trained again, see `_start_of`."""
+    _known: dict[tuple[int, bool], float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def from_measured(
@@ -48,11 +51,10 @@ class CostModel:
             measured: Finished trials.
             cached_widths: Widths whose fine-tuned start lies in the cache.
         """
-        starts = _by_width((c, _phase_seconds(m, START_PHASES)) for c, m in measured.items())
-        prunes = _by_width(
-            (c, _own_pruning_seconds(m)) for c, m in measured.items() if c.sparsity > 0
-        )
-        rests = _by_width((c, _rest_seconds(m)) for c, m in measured.items())
+        rows = [(c, *_seconds(m)) for c, m in measured.items()]
+        starts = _by_width((c, start) for c, start, _, _ in rows)
+        prunes = _by_width((c, prune) for c, _, prune, _ in rows if c.sparsity > 0)
+        rests = _by_width((c, rest) for c, _, _, rest in rows)
         trained = {_start_of(c) for c in measured}
         return cls(
             start_s=starts,
@@ -76,9 +78,14 @@ class CostModel:
         return seconds / 60
 
     def _own(self, candidate: Candidate) -> float:
-        width = candidate.num_instances
+        width, is_pruned = candidate.num_instances, candidate.sparsity > 0
+        if (width, is_pruned) not in self._known:
+            self._known[width, is_pruned] = self._own_of(width, is_pruned=is_pruned)
+        return self._known[width, is_pruned]
+
+    def _own_of(self, width: int, *, is_pruned: bool) -> float:
         unit = self._start(width)
-        prune = _look_up(self.prune_s, width, PRUNE_SHARE * unit) if candidate.sparsity > 0 else 0
+        prune = _look_up(self.prune_s, width, PRUNE_SHARE * unit) if is_pruned else 0
         # A floor of one second: a candidate that costs nothing would have an infinite score.
         return max(1.0, prune + _look_up(self.measure_s, width, MEASURE_SHARE * unit))
 
@@ -88,6 +95,8 @@ class CostModel:
 
 def _start_of(candidate: Candidate) -> Candidate:
     """Yield the dense model that a candidate is pruned from: its width, and how it is trained."""
+    if not candidate.hyperparameters:
+        return _dense(candidate.num_instances, ())
     trained_with = tuple(
         (key, value)
         for key, value in candidate.hyperparameters
@@ -118,16 +127,18 @@ def _by_width(pairs: Iterable[tuple[Candidate, float]]) -> dict[int, float]:
     return {width: median(of_width) for width, of_width in values.items()}
 
 
-def _phase_seconds(measurement: Measurement, names: tuple[str, ...]) -> float:
-    return sum(p.duration_s for p in measurement.phases if p.name in names)
+def _seconds(measurement: Measurement) -> tuple[float, float, float]:
+    """Yield the seconds of the start, of pruning, and of the rest.
 
-
-def _own_pruning_seconds(measurement: Measurement) -> float:
-    """Yield the seconds of pruning without the rungs of a ladder below, which are shared."""
-    last = {p.name: p.duration_s for p in measurement.phases if p.name in PRUNE_PHASES}
-    return sum(last.values())
-
-
-def _rest_seconds(measurement: Measurement) -> float:
-    trained = sum(p.duration_s for p in measurement.phases if not p.is_cached)
-    return max(0.0, measurement.duration_s - trained)
+    Of pruning without the rungs of a ladder below, which are shared.
+    """
+    start, trained = 0.0, 0.0
+    pruning: dict[str, float] = {}
+    for phase in measurement.phases:
+        if phase.name in START_PHASES:
+            start += phase.duration_s
+        elif phase.name in PRUNE_PHASES:
+            pruning[phase.name] = phase.duration_s  # of several the last
+        if not phase.is_cached:
+            trained += phase.duration_s
+    return start, sum(pruning.values()), max(0.0, measurement.duration_s - trained)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from autoprumux.records import Candidate
-from autoprumux.surrogates.curve_ensemble import CurveEnsemble, Points
+from autoprumux.surrogates.curve_ensemble import REST_SIZES, CurveEnsemble, Points
 from autoprumux.surrogates.curve_losses import CurveLosses
-from autoprumux.surrogates.curves import LossCurves
+from autoprumux.surrogates.curves import LossCurves, places
 from autoprumux.surrogates.forecasts import LossForecasts, normal_cdf
 from autoprumux.surrogates.loss_columns import LossColumns
 from autoprumux.surrogates.noise import expected_variances
+from autoprumux.surrogates.residual import coordinates, correlation
 
 WIDE, PRUNED, BOTH = Candidate(10, 0.0), Candidate(1, 0.95), Candidate(10, 0.95)
 BETWEEN = Candidate(1, 0.9)
@@ -119,6 +120,28 @@ def test_with_one_curve_the_ensemble_is_a_gaussian_process_around_it() -> None:
     assert ensemble.weights @ means[:, 0] == pytest.approx(at_point + 0.03, abs=0.003)
     assert means[:, 1] == pytest.approx(np.zeros(len(means)), abs=1e-9)
     assert (stds[:, 0] < 0.006).all()
+
+
+def test_the_members_are_those_of_matrices_inverted_one_by_one() -> None:
+    curves = LossCurves.published()
+    known = [WIDE, PRUNED, Candidate(2, 0.6)]
+    points = Points(known, np.array([0.11, 0.05, 0.03]), np.array([2e-5, 1e-5, 3e-5]), 2e-5)
+    ensemble = CurveEnsemble(LossColumns(curves), points, np.zeros(len(curves)))
+    means, stds = ensemble.predict([BETWEEN])
+    x, c = places([*known, BETWEEN])
+    reach = 0.5 * (x + c)
+    correlated = correlation(*[coordinates([*known, BETWEEN])] * 2)
+    errors = []
+    for size in REST_SIZES:
+        rest = size**2 * np.outer(reach, reach) * correlated + points.shared
+        gram = rest[:3, :3] + np.diag(points.noise)
+        weights = np.linalg.solve(gram, rest[:3, 3])
+        variance = rest[3, 3] - rest[3, :3] @ weights
+        left = points.losses - ensemble.members.losses(known)
+        moved = ensemble.members.losses([BETWEEN])[:, 0] + left @ weights
+        errors.append(np.maximum(abs(means[:, 0] - moved), abs(stds[:, 0] - math.sqrt(variance))))
+
+    assert np.min(errors, axis=0) == pytest.approx(0.0, abs=1e-10)  # each has one of the sizes
 
 
 def mixture(weights: list[float], means: list[float], stds: list[float]) -> LossForecasts:

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,6 +244,17 @@ def test_a_prediction_does_not_depend_on_what_is_asked_beside_it(others: Others 
     for one, other in zip(together, alone, strict=True):
         assert one.accuracy_loss == pytest.approx(other.accuracy_loss, abs=1e-12)
         assert one.accuracy_loss_std == pytest.approx(other.accuracy_loss_std, abs=1e-12)
+
+
+def test_chances_asked_together_are_those_asked_one_by_one() -> None:
+    budgets = (0.0, 0.01, 0.03, 0.3)
+    asked = [*GRID, Candidate(3, 0.5)]
+
+    together = fitted(MEASURED).chances_within(asked, budgets)
+    alone = [[fitted(MEASURED).chance_within(c, budget) for c in asked[::6]] for budget in budgets]
+
+    assert together.shape == (4, len(asked))
+    assert together[:, ::6] == pytest.approx(np.array(alone), abs=1e-12)
 
 
 def test_losses_below_0_are_expected_only_where_they_were_measured() -> None:

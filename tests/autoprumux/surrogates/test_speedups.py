@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from autoprumux.errors import UsageError
 from autoprumux.records import Candidate
+from autoprumux.surrogates.latency import LatencySurrogate
+from autoprumux.surrogates.residual import coordinates, correlation
 from autoprumux.surrogates.speedups import SpeedupModel
 
 GRID = [Candidate(n, s) for n in (1, 2, 5, 10) for s in (0.0, 0.6, 0.7, 0.8, 0.9, 0.95)]
@@ -148,3 +150,44 @@ def test_a_hundred_equal_points_are_no_trouble() -> None:
 
     assert mean == pytest.approx(law(Candidate(3, 0.055)), abs=0.02)
     assert 0.0 < std < 0.05
+
+
+@pytest.mark.parametrize("error", [0.0, 0.05], ids=["one basis", "a basis for each share"])
+def test_the_mixture_is_that_of_gaussian_processes_fitted_one_by_one(error: float) -> None:
+    points = [Candidate(2, 0.6), Candidate(1, 0.9), Candidate(10, 0.0), Candidate(5, 0.95)]
+    values = dict(zip(points, [1.1, 1.6, 2.2, 3.9], strict=True))
+    errors = {points[1]: error, points[2]: 2.0 * error}
+    asked = [Candidate(2, 0.8), Candidate(10, 0.95)]
+    law = LatencySurrogate()
+    law.fit(points, list(values.values()))
+    (fitted, there), (means, here) = law.linear(points), law.linear(asked)
+    left = np.array(list(values.values())) - fitted
+    noise = np.array([errors.get(c, 0.0) for c in points]) ** 2 + 0.01**2
+    place, at, origin = map(coordinates, (points, asked, [Candidate(1, 0.0)]))
+
+    def smooth(one, other):
+        beyond = correlation(one, origin) * correlation(origin, other)
+        return correlation(one, other) - beyond
+
+    logs, expected, spread = [], [], []
+    for rho in (0.0, 0.5):
+        for std in (0.02, 0.05, 0.10, 0.20, 0.40):
+            gram = std**2 * (1 - rho) * smooth(place, place)
+            gram += there @ law.prior_covariance @ there.T
+            gram += np.diag(noise + std**2 * rho)
+            cross = std**2 * (1 - rho) * smooth(at, place) + here @ law.prior_covariance @ there.T
+            own = std**2 * ((1 - rho) * np.diag(smooth(at, at)) + rho)
+            own = own + np.diag(here @ law.prior_covariance @ here.T)
+            logs.append(-0.5 * (np.linalg.slogdet(gram)[1] + left @ np.linalg.solve(gram, left)))
+            expected.append(means + cross @ np.linalg.solve(gram, left))
+            told = np.diag(cross @ np.linalg.solve(gram, cross.T))
+            spread.append(own - told + 0.01**2)
+    shares = np.exp(np.array(logs) - max(logs))
+    shares /= shares.sum()
+    mean = shares @ np.array(expected)
+    variance = shares @ (np.array(spread) + (np.array(expected) - mean) ** 2)
+
+    found = SpeedupModel(values, errors).predict(asked)
+
+    assert found[0] == pytest.approx(mean, abs=1e-10)
+    assert found[1] == pytest.approx(np.sqrt(variance), abs=1e-10)
