@@ -163,10 +163,11 @@ def default_cache_dir() -> Path:
 def _announce(config: StudyConfig, data_fingerprint: str, listener: "Listener") -> None:
     from autoprumux.report.tables import BUILTIN_NOTE
 
-    trainer = config.trainer
+    trainer, wide = config.trainer, config.trainer.model.wide_source
     listener.announce(
         f"study {config.name}: task {trainer.task_name}, data {trainer.data.source}, "
-        f"model {trainer.model.source}, N in {_listed(config.search.widths)}, "
+        f"model {trainer.model.source}{f' and {wide}' if wide else ''}, "
+        f"N in {_listed(config.search.widths)}, "
         f"s in {_listed(config.search.sparsities)}"
     )
     if data_fingerprint.startswith("builtin:"):

@@ -232,10 +232,10 @@ def _default_name(study: StudyRecord) -> str:
 def _without_folders(trainer: Any) -> dict[str, Any]:
     """Yield a recipe whose absolute paths are names; folders say nothing on another machine."""
     recipe = dict(trainer)
-    for part in ("data", "model"):
-        source = recipe.get(part, {}).get("source", "")
+    for part, key in (("data", "source"), ("model", "source"), ("model", "wide_source")):
+        source = recipe.get(part, {}).get(key, "")
         if PurePath(source).is_absolute():
-            recipe[part] = {**recipe[part], "source": PurePath(source).name}
+            recipe[part] = {**recipe[part], key: PurePath(source).name}
     return recipe
 
 

@@ -54,7 +54,8 @@ class Card:
 
 def default_licence(trainer: TrainerConfig) -> str:
     """Yield the licence that is known without asking: that of the built-in model and data."""
-    is_ours = trainer.model.source == BUILTIN and trainer.data.source == BUILTIN
+    model, data = trainer.model, trainer.data
+    is_ours = {model.source, model.wide_source or BUILTIN, data.source} == {BUILTIN}
     return BUILTIN_LICENSE if is_ours else UNKNOWN_LICENSE
 
 
@@ -113,7 +114,7 @@ def hardware(measurement: Measurement) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    source, data = card.trainer.model.source, card.trainer.data.source
+    source, data = card.trainer.model.source_of(card.num_instances), card.trainer.data.source
     is_english = data in (BUILTIN, _GLUE)
     named = {BUILTIN: "autoprumux built-in", _GLUE: "GLUE"}.get(data, "custom")
     result = EvalResult(
@@ -309,7 +310,8 @@ def _data(card: Card) -> Iterator[str]:
         f"{origin} Texts: {columns}; classes: {labels}; at most {card.trainer.data.max_length} "
         f"tokens. Fingerprint: {code(card.choice.study.data_fingerprint)}."
     )
-    yield f"Weights before training: {_origin_of_weights(card.trainer.model.source)}."
+    weights = _origin_of_weights(card.trainer.model.source_of(card.num_instances))
+    yield f"Weights before training: {weights}."
     if card.licence == UNKNOWN_LICENSE:
         yield (
             "Licence: unknown. It depends on that of the weights before training and of the "

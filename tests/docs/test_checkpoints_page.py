@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_checkpoints import published_weights, write_published
 from small_encoders import SMALL
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import RobertaConfig, RobertaModel
 from transformers.utils import logging
 
-from trainers.models.checkpoints import load_model, save_model
+from trainers.config import ModelConfig
+from trainers.models.checkpoints import save_model
 from trainers.models.muxed_bert import MuxedBert
+from trainers.models.sources import load_source
 from trainers.special_tokens import BERT_TOKENS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
@@ -72,13 +70,18 @@ def test_the_example_for_an_encoder_widens_it(capsys):
 
 
 def test_the_example_for_published_weights_converts_them(capsys):
-    config = BertConfig(**SIZES, num_labels=3)
-    theirs = BertForSequenceClassification(config).eval()
-    config.save_pretrained("published")
-    torch.save(theirs.state_dict(), "published/pytorch_model.bin")
+    for num_instances in (2, 5):
+        directory = Path(f"published/n{num_instances}")
+        directory.mkdir(parents=True)
+        weights = published_weights(num_instances)
+        write_published(weights, directory)
+        torch.save(weights, directory / "pytorch_model.bin")
+        (directory / "model.safetensors").unlink()
 
     run("published")
 
-    assert capsys.readouterr().out == "1 0.0\n"
-    weight = load_model(Path("converted")).sequence_head.output.weight
-    assert torch.equal(weight, theirs.classifier.weight)
+    assert capsys.readouterr().out == "2 0.0\n5 0.0\n"
+    model = load_source(
+        ModelConfig(wide_source="muxbert/n{N}", demux_norm="published", num_demux_layers=3), 5
+    )
+    assert torch.equal(model.sequence_head.output.weight, weights["classifier.weight"])

@@ -22,6 +22,7 @@ from trainers.pipeline import Trainer
     ("num_instances", "sparsity", "message"),
     [
         (0, 0.0, "`num_instances` must be at least 1, got 0"),
+        (1001, 0.0, "`num_instances` must be at most 1000, got 1001"),
         (1, 1.2, r"`sparsity` must be in \[0, 1\), got 1\.2"),
         (1, -0.1, r"`sparsity` must be in \[0, 1\), got -0\.1"),
         (1, float("nan"), r"`sparsity` must be in \[0, 1\), got nan"),
@@ -196,6 +197,26 @@ def test_a_check_refuses_a_sparsity_that_the_gates_cannot_reach(heads_only, tmp_
     assert trainer.check([0.0, 0.25]) == trainer.check()
     with pytest.raises(ConfigError, match=r"only heads reaches .*, not 0\.6000"):
         trainer.check([0.0, 0.25, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (257, "N=257 would hold an example twice, as there are 256 to train on"),
+        (1001, "`num_instances` must be at most 1000, got 1001"),
+    ],
+)
+def test_a_width_beyond_data_or_models_is_refused_before_any_training(
+    train, config, tmp_path, width, message
+):
+    trainer = Trainer(config, shared_seed=0, cache_dir=tmp_path)
+
+    assert trainer.check([0.0], [1, 256]) == trainer.check()
+    with pytest.raises(ConfigError, match=message):
+        trainer.check([0.0], [1, width])
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path, width, 0.0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -18,12 +18,19 @@ from trainers.models.layouts import LAYOUTS, Layout, plain_name
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.named_weights import NamedWeights
 from trainers.models.published_weights import (
+    CONTEXTUAL_LAYERS,
     TRAINING_ONLY,
+    has_contextual_layers,
     published_depth,
     published_state,
     published_width,
 )
-from trainers.models.shape import MAX_LAYERS, MAX_VOCABULARY, MuxedBertShape
+from trainers.models.shape import (
+    MAX_LAYERS,
+    MAX_VOCABULARY,
+    MuxedBertShape,
+    numbered_labels,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -57,13 +64,14 @@ def convert(
     _check_sizes(shape, tensors, config.source)
     num_instances = published_width(weights, config.source)
     if num_instances > 1:
+        is_contextual = has_contextual_layers(weights)
         shape = replace(
             shape,
             num_instances=num_instances,
-            multiplexer="gaussian_hadamard",
+            multiplexer="contextual" if is_contextual else "gaussian_hadamard",
             demultiplexer="rsa",
             embed_mode="two_pass",
-            mask_mode="none",
+            mask_mode="multiplexer" if is_contextual else "none",
             demux_norm="published",
             num_demux_layers=published_depth(weights, config.source),
         )
@@ -74,6 +82,7 @@ def convert(
     }
     if num_instances > 1:
         state |= published_state(weights, shape, config.source)
+        state |= _contextual_state(weights, shape)
     weights.ignore("embeddings.position_ids", *TRAINING_ONLY, *layout.ignored)
     weights.check(config.source, f"`{described.model_type}`")
     model = MuxedBert(shape)
@@ -221,8 +230,10 @@ def _with_classifier(
         return shape
     assert described.id2label is not None
     names = tuple(str(name) for _, name in sorted(described.id2label.items()))
-    is_named = len(names) == size[0] and not all(re.fullmatch(r"LABEL_\d+", n) for n in names)
-    return replace(shape, num_classes=size[0], labels=names if is_named else ())
+    is_named = len(names) == size[0] and not all(re.fullmatch(r"(LABEL_)?\d+", n) for n in names)
+    return replace(
+        shape, num_classes=size[0], labels=names if is_named else numbered_labels(size[0])
+    )
 
 
 def _embedding_state(
@@ -260,16 +271,35 @@ def _encoder_state(
     layout: Layout, weights: NamedWeights, shape: MuxedBertShape
 ) -> dict[str, Tensor]:
     state = {}
-    for index, (num_heads, num_units) in enumerate(
-        zip(shape.head_counts, shape.feedforward_sizes, strict=True)
-    ):
-        theirs, ours = layout.layer.format(index), f"encoder.layers.{index}."
-        found = {
-            **_attention_state(layout, weights, theirs, shape, num_heads),
-            **_feedforward_state(layout, weights, theirs, shape, num_units),
-        }
+    for index, sizes in enumerate(zip(shape.head_counts, shape.feedforward_sizes, strict=True)):
+        found = _layer_state(layout, weights, layout.layer.format(index), shape, sizes)
+        state.update({f"encoder.layers.{index}.{name}": t for name, t in found.items()})
+    return state
+
+
+def _contextual_state(weights: NamedWeights, shape: MuxedBertShape) -> dict[str, Tensor]:
+    """Yield the two layers of a contextual multiplexer, which name their parts as ELECTRA does."""
+    if shape.multiplexer != "contextual" or shape.num_instances == 1:
+        return {}
+    sizes, state = (shape.dense_num_heads, shape.dense_feedforward_size), {}
+    for ours, theirs in CONTEXTUAL_LAYERS.items():
+        found = _layer_state(LAYOUTS["electra"], weights, theirs, shape, sizes)
         state.update({ours + name: tensor for name, tensor in found.items()})
     return state
+
+
+def _layer_state(
+    layout: Layout,
+    weights: NamedWeights,
+    own: str,
+    shape: MuxedBertShape,
+    sizes: tuple[int, int],
+) -> dict[str, Tensor]:
+    """Yield the weights of a layer of so many heads and units whose names begin with `own`."""
+    return {
+        **_attention_state(layout, weights, own, shape, sizes[0]),
+        **_feedforward_state(layout, weights, own, shape, sizes[1]),
+    }
 
 
 def _attention_state(

@@ -22,10 +22,10 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from trainers.errors import ShapeError
-from trainers.models.batch import Batch
+from trainers.models.batch import Batch, check_sizes, is_traced
 from trainers.models.mux import gaussian_keys
 from trainers.models.muxed_bert import MuxedBert
-from trainers.models.shape import MuxedBertShape
+from trainers.models.shape import MuxedBertShape, numbered_labels
 
 MODEL_TYPE = "muxed_bert"
 """Word in `config.json` that transformers finds these classes by."""
@@ -53,7 +53,7 @@ class MuxedBertConfig(PreTrainedConfig):
         if self.id2label is None and labels:
             self.id2label = dict(enumerate(labels))
         if self.id2label is None or num_labels not in (None, len(self.id2label)):
-            self.id2label = _numbered_labels(num_labels or num_classes or 2)
+            self.id2label = dict(enumerate(numbered_labels(num_labels or num_classes or 2)))
         self.label2id = {str(label): int(index) for index, label in self.id2label.items()}
         self.dtype = self.dtype or kwargs.pop("torch_dtype", None) or "float32"
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ class MuxedBertConfig(PreTrainedConfig):
         shape = MuxedBertShape.from_dict({"model_type": MODEL_TYPE, **values})
         assert self.id2label is not None
         names = tuple(str(name) for _, name in sorted(self.id2label.items()))
-        is_named = names != tuple(_numbered_labels(len(names)).values())
+        is_named = names != numbered_labels(len(names))
         return replace(shape, num_classes=len(names), labels=names if is_named else ())
 
     @property
@@ -83,10 +83,6 @@ class MuxedBertConfig(PreTrainedConfig):
         """See `PreTrainedConfig`; holds what `load_model` needs, too."""
         sizes = self.shape.to_dict() if "vocab_size" in vars(self) else {}
         return {**super().to_dict(), **sizes}
-
-
-def _numbered_labels(num_labels: int) -> dict[int, str]:
-    return {index: f"LABEL_{index}" for index in range(num_labels)}
 
 
 class MuxedBertForSequenceClassification(PreTrainedModel):
@@ -129,12 +125,15 @@ class MuxedBertForSequenceClassification(PreTrainedModel):
             `(B, C)` logits in the order of the rows, and with labels their mean cross-entropy.
 
         Raises:
-            ShapeError: If the batch has no row, or longer ones than the position table.
+            ShapeError: If the batch has no row, or longer ones than the position table, or parts
+                of different shapes.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
+        if not is_traced():
+            check_sizes(input_ids, attention_mask, token_type_ids)
         groups = _group_rows(input_ids, self.config.num_instances)
         batch = Batch(input_ids[groups], attention_mask[groups] != 0, token_type_ids[groups])
         logits = self.muxed(batch).flatten(0, 1)[: len(input_ids)]

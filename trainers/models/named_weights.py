@@ -8,7 +8,7 @@ from torch import Tensor
 from trainers.errors import CheckpointError
 
 NUM_SHOWN = 3
-"""Names of each kind in a message."""
+"""Names of each kind in a message; the notes of the exception have all."""
 
 
 class NamedWeights:
@@ -68,7 +68,8 @@ class NamedWeights:
             kind: What they were read as.
 
         Raises:
-            CheckpointError: If one was missing, of another size, or not taken.
+            CheckpointError: If one was missing, of another size, or not taken. The message names
+                the first of each kind; notes of the exception, which tracebacks show, name all.
         """
         found = {
             "missing": self._missing,
@@ -79,10 +80,14 @@ class NamedWeights:
             f"{len(names)} {fault} ({_some(names)})" for fault, names in found.items() if names
         ]
         if faults:
-            raise CheckpointError(
+            error = CheckpointError(
                 f"The weights in `{origin}` do not fit its config of a {kind} model: "
                 f"{'; '.join(faults)}."
             )
+            for fault, names in found.items():
+                if len(names) > NUM_SHOWN:
+                    error.add_note(f"{fault}: {', '.join(names)}")
+            raise error
 
 
 def _some(names: list[str]) -> str:

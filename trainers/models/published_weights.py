@@ -15,6 +15,11 @@ MUX_KEYS = "instance_embedding"
 SHARED_PREFIXES = ("demultiplexer.demux_module.", "demux_module.", "retrieval_head.demux_module.")
 """Where the shared layers of the demultiplexer are stored, one and the same three times."""
 DEMUX_KEYS = "demux_instance_embedding"
+CONTEXTUAL_LAYERS = {
+    "embeddings.mux.sequence_layer.": "muxing_attention.",
+    "embeddings.mux.instance_layer.": "muxing_attention_2.",
+}
+"""Where a contextual multiplexer's layers within and across instances are, for us and for them."""
 TRAINING_ONLY = (
     "retrieval_head.",
     "layer_transformation.",
@@ -32,10 +37,11 @@ def published_width(weights: NamedWeights, origin: str) -> int:
     """
     if MUX_KEYS not in weights:
         return 1
-    if weights.names("muxing_attention"):
+    if weights.names("muxing_attention") and not has_contextual_layers(weights):
         raise CheckpointError(
-            f"`{origin}` has a contextual multiplexer (`muxing_attention`); of the published "
-            "checkpoints, those with the Gaussian-Hadamard one can be loaded."
+            f"`{origin}` has an attention multiplexer of one layer (`muxing_attention`), an early "
+            "form of the contextual one that no model here computes; use a checkpoint with both "
+            "layers (`gaussian_attention_v2`) or with Gaussian-Hadamard keys."
         )
     if len(weights.size(MUX_KEYS)) != 2:
         raise CheckpointError(
@@ -45,6 +51,11 @@ def published_width(weights: NamedWeights, origin: str) -> int:
         )
     _shared_prefix(weights, origin)
     return weights.size(MUX_KEYS)[0]
+
+
+def has_contextual_layers(weights: NamedWeights) -> bool:
+    """Tell whether a checkpoint that multiplexes has both layers of the contextual multiplexer."""
+    return all(weights.names(theirs) for theirs in CONTEXTUAL_LAYERS.values())
 
 
 def published_depth(weights: NamedWeights, origin: str) -> int:

@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from trainers.config import DemultiplexerName, DemuxNorm, MultiplexerName
+from trainers.config import (
+    MAX_WIDTH,
+    DemultiplexerName,
+    DemuxNorm,
+    MaskMode,
+    MultiplexerName,
+)
 from trainers.errors import CheckpointError
 
-MAX_LAYERS, MAX_SIZE, MAX_WIDTH = 512, 1 << 17, 1000
-"""Layers; hidden, head and feed-forward sizes and positions; instances. Beyond every encoder."""
+MAX_LAYERS, MAX_SIZE = 512, 1 << 17
+"""Layers; hidden, head and feed-forward sizes and positions. Beyond every encoder."""
 MAX_VOCABULARY, MAX_CLASSES = 1 << 22, 1 << 16
 MAX_WEIGHTS = 4_000_000_000
 """The largest encoders of the families that are known have a tenth of it."""
@@ -42,10 +48,10 @@ class MuxedBertShape:
     num_classes: int = 2
     """C."""
     labels: tuple[str, ...] = ()
-    """Names of the classes in order of their ids."""
+    """Names of the classes in order of their ids; none if the head was never trained."""
     multiplexer: MultiplexerName = "gaussian_hadamard"
     embed_mode: Literal["two_pass", "single_pass"] = "two_pass"
-    mask_mode: Literal["union", "none"] = "union"
+    mask_mode: MaskMode = "union"
     demultiplexer: DemultiplexerName = "rsa"
     demux_norm: DemuxNorm = "all"
     num_demux_layers: int = 2
@@ -181,7 +187,12 @@ _LARGEST = {
 _WORDS: dict[str, tuple[str, ...]] = {
     "multiplexer": get_args(MultiplexerName),
     "embed_mode": ("two_pass", "single_pass"),
-    "mask_mode": ("union", "none"),
+    "mask_mode": get_args(MaskMode),
     "demultiplexer": get_args(DemultiplexerName),
     "demux_norm": get_args(DemuxNorm),
 }
+
+
+def numbered_labels(num_classes: int) -> tuple[str, ...]:
+    """Yield the names that transformers gives to classes without any."""
+    return tuple(f"LABEL_{index}" for index in range(num_classes))

@@ -1,6 +1,7 @@
 """What training starts from: the shipped model, a model directory, or a checkpoint of others."""
 
 import hashlib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,14 +31,17 @@ INDEX_FILE = "model.safetensors.index.json"
 def load_source(config: ModelConfig, num_instances: int) -> MuxedBert:
     """Load the weights that training at width `num_instances` starts from.
 
-    The built-in model has a checkpoint per width. From other models with N = 1 the multiplexer,
-    the demultiplexer and the head are new, drawn from torch's global generator.
+    The built-in model has a checkpoint per width, and `wide_source` names others that have. From
+    a model with N = 1 the multiplexer, the demultiplexer and the head are new, drawn from torch's
+    global generator.
 
     Raises:
         CheckpointError: If the source is missing or damaged, cannot be loaded, has another width,
             or is pruned.
     """
-    if config.source == BUILTIN:
+    if config.has_wide_source(num_instances):
+        model = _load_wide(config, num_instances)
+    elif config.source == BUILTIN:
         model = load_model(builtin_directory(_builtin_width(config, num_instances)))
     else:
         model = load_stored(config)
@@ -109,7 +113,7 @@ def builtin_widths() -> tuple[int, ...]:
 
 def has_pretrained_width(config: ModelConfig, num_instances: int) -> bool:
     """Tell whether phases 1 and 2 are behind the checkpoint that this width starts from."""
-    if num_instances == 1:
+    if num_instances == 1 or config.has_wide_source(num_instances):
         return True
     return config.source == BUILTIN and _builtin_width(config, num_instances) == num_instances
 
@@ -120,17 +124,18 @@ def source_fingerprint(config: ModelConfig, num_instances: int) -> str:
     Raises:
         CheckpointError: If the source does not exist.
     """
-    if config.source == BUILTIN:
+    source = config.source_of(num_instances)
+    if source == BUILTIN:
         width = _builtin_width(config, num_instances)
         weights = builtin_directory(width) / WEIGHTS_FILE
         return f"builtin:{_file_hash(weights)}"
-    directory = Path(config.source)
+    directory = Path(source)
     if directory.is_dir():
         found = sorted(directory.glob("*.safetensors"))
         if not found:
             raise _no_weights(directory)
         return "files:" + ",".join(_file_hash(path) for path in found)
-    return f"hub:{config.source}"
+    return f"hub:{source}"
 
 
 def _builtin_width(config: ModelConfig, num_instances: int) -> int:
@@ -141,15 +146,38 @@ def _builtin_width(config: ModelConfig, num_instances: int) -> int:
     return num_instances if first_difference(shape, config) is None else 1
 
 
-def _check_start(model: MuxedBert, origin: str, num_instances: int) -> None:
+def _load_wide(config: ModelConfig, num_instances: int) -> MuxedBert:
+    source = config.source_of(num_instances)
+    try:
+        model = load_stored(replace(config, source=source))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"`model.wide_source` has no checkpoint for N={num_instances}: {error}"
+        ) from error
+    if model.shape.num_instances != num_instances:
+        raise CheckpointError(
+            f"`model.wide_source` names `{source}` for N={num_instances}, but that model "
+            f"multiplexes {model.shape.num_instances}; put `{{N}}` where the names of the "
+            "checkpoints have the width, and ask for widths that there are."
+        )
+    _check_dense(model, source)
+    return model
+
+
+def _check_start(model: MuxedBert, source: str, num_instances: int) -> None:
     if model.shape.num_instances not in (1, num_instances):
         raise CheckpointError(
-            f"The model in `{origin}` multiplexes {model.shape.num_instances} instances and "
-            f"cannot start a model for {num_instances}; use a plain (N = 1) checkpoint."
+            f"The model in `{source}` multiplexes {model.shape.num_instances} instances and "
+            f"cannot start a model for {num_instances}; use a plain (N = 1) checkpoint as "
+            "`model.source`, and name this one in `model.wide_source`."
         )
+    _check_dense(model, source)
+
+
+def _check_dense(model: MuxedBert, source: str) -> None:
     if model.shape != model.shape.dense(model.shape.num_instances):
         raise CheckpointError(
-            f"The model in `{origin}` is pruned already (sparsity {model.shape.sparsity:.2f}); "
+            f"The model in `{source}` is pruned already (sparsity {model.shape.sparsity:.2f}); "
             "use a dense checkpoint."
         )
 
@@ -172,6 +200,11 @@ def _load_foreign(config: ModelConfig) -> MuxedBert:
             f"No model can be loaded from `{source}`: {first_line(error)}. "
             "Name a model directory or a reachable Hugging Face id."
         ) from error
+    if not is_here and not any(directory.glob("*.safetensors")):
+        raise CheckpointError(
+            f"`{source}` on the Hub has no weights as safetensors; docs/checkpoints.md shows how "
+            "to write pickled ones anew."
+        )
     return convert(described, _read_weights(directory), config)
 
 

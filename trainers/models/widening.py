@@ -19,7 +19,7 @@ def widen(model: MuxedBert, num_instances: int) -> MuxedBert:
     """
     if model.shape.num_instances == num_instances:
         return model
-    wide = MuxedBert(model.shape.dense(num_instances))
+    wide = MuxedBert(replace(model.shape.dense(num_instances), labels=()))
     state = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -43,8 +43,9 @@ WORDS = (
 def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
     """Yield the model with the multiplexing that `config` names, its weights unchanged.
 
-    A model of width 1 has no multiplexing yet, so any fits. A wider one keeps its own, and only
-    whether its keys are learned can change.
+    A model of width 1 has no multiplexing yet, so any fits. A wider one keeps its own; only
+    whether its keys are learned can change, and the depth of a published demultiplexer from 2 in
+    pre-training to 3 in fine-tuning, as the authors did: the weights are the same.
 
     Args:
         model: Dense model.
@@ -65,7 +66,8 @@ def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
                 f"N={model.shape.num_instances} has {getattr(model.shape, name)!r}; ask for the "
                 "same, or start from a plain (N=1) checkpoint."
             )
-        shape = replace(model.shape, multiplexer=config.multiplexer)
+        depth = config.num_demux_layers
+        shape = replace(model.shape, multiplexer=config.multiplexer, num_demux_layers=depth)
     if shape == model.shape:
         return model
     changed = MuxedBert(shape)
@@ -76,6 +78,8 @@ def with_multiplexing(model: MuxedBert, config: ModelConfig) -> MuxedBert:
 def first_difference(shape: MuxedBertShape, config: ModelConfig) -> str | None:
     """Name the first field of `config` that asks for other weights than a wide `shape` has."""
     found, asked = _weight_words(shape), _weight_words(config)
+    if found["demux_norm"] == "published" and _depths(shape, config) == (2, 3):
+        found["num_demux_layers"] = 3
     return next((name for name in found if found[name] != asked[name]), None)
 
 
@@ -86,3 +90,7 @@ def _weight_words(source: MuxedBertShape | ModelConfig) -> dict[str, object]:
         "demux_norm": source.demux_norm,
         "num_demux_layers": source.num_demux_layers,
     }
+
+
+def _depths(shape: MuxedBertShape, config: ModelConfig) -> tuple[int, int]:
+    return shape.num_demux_layers, config.num_demux_layers

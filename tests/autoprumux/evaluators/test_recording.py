@@ -64,11 +64,13 @@ def test_the_command_makes_the_study_again(make_recorded_study):
 def test_folders_of_the_recording_machine_are_left_out(make_recorded_study):
     study = make_recorded_study()
     trainer = {**study.config["trainer"], "data": {"source": "/home/me/data/SST-2"}}
+    trainer["model"] = {"source": "builtin", "wide_source": "/home/me/n{N}"}
 
     recording = record(replace(study, config={**study.config, "trainer": trainer}))
 
     assert recording.name == "qnli-sst-2-builtin"
     assert recording.trainer["data"] == {"source": "SST-2"}
+    assert recording.trainer["model"] == {"source": "builtin", "wide_source": "n{N}"}
     assert "/home/me" not in " ".join(recording.commands)
 
 

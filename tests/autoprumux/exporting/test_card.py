@@ -87,6 +87,18 @@ def test_the_caution_is_there_where_sequences_share_a_pass(make_card, study, num
     assert ("Each 2 rows that follow one another share a pass" in text) == is_muxed
 
 
+def test_a_wide_model_names_the_checkpoint_of_its_width(make_card, study):
+    wide = replace(GLUE, model=replace(GLUE.model, wide_source="princeton-nlp/mux_{N}"))
+
+    texts = [card_text(make_card(wide, chosen=choose_by_number(study, n))) for n in (0, 4)]
+
+    widths = [choose_by_number(study, n).model.candidate.num_instances for n in (0, 4)]
+    assert widths == [1, 2]
+    bases = [front_matter(text)["base_model"] for text in texts]
+    assert bases == ["bert-base-uncased", "princeton-nlp/mux_2"]
+    assert "Weights before training: `princeton-nlp/mux_2`" in texts[1]
+
+
 def test_built_in_data_are_announced_at_the_top(make_card, study):
     text = card_text(make_card(TrainerConfig(task="qnli"), licence="apache-2.0"))
 
@@ -106,7 +118,12 @@ def test_paths_of_this_machine_stay_here(make_card):
 
 @pytest.mark.parametrize(
     ("trainer", "licence"),
-    [(TrainerConfig(), "apache-2.0"), (GLUE, "unknown"), (OWN, "unknown")],
+    [
+        (TrainerConfig(), "apache-2.0"),
+        (TrainerConfig(model=ModelConfig(wide_source="n{N}")), "unknown"),
+        (GLUE, "unknown"),
+        (OWN, "unknown"),
+    ],
 )
 def test_a_licence_is_named_only_where_it_is_known(trainer, licence):
     assert default_licence(trainer) == licence

@@ -196,6 +196,15 @@ def test_a_batch_without_rows_is_refused(make_directory):
         model(torch.zeros((0, 4), dtype=torch.long))
 
 
+@pytest.mark.parametrize("name", ["attention_mask", "token_type_ids"])
+def test_inputs_of_different_shapes_are_refused(make_directory, name):
+    model = AutoModelForSequenceClassification.from_pretrained(make_directory(2))
+    ids = torch.full((4, 6), 7)
+
+    with pytest.raises(ShapeError, match=r"must have one shape, got \(4, 6\), .*\(5, 6\)"):
+        model(ids, **{name: torch.ones(5, 6, dtype=torch.long)})
+
+
 def test_labels_have_the_names_of_the_task(make_directory):
     config = AutoConfig.from_pretrained(make_directory(2))
 

@@ -1,101 +1,20 @@
 """Published weights under their names against their forward pass, written here anew."""
 
-import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from published_checkpoints import DENSE, HEAD_SIZE, published_weights, write_published
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainers.config import ModelConfig
 from trainers.errors import CheckpointError
 from trainers.models.batch import Batch
-from trainers.models.checkpoints import load_model, save_model, save_tensors
+from trainers.models.checkpoints import load_model, save_model
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import load_source, load_stored
-
-SIZES = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 16,
-}
-HEAD_SIZE, DENSE, NUM_UNITS = 8, 32, 64
-
-
-def published_weights(num_instances, *, is_pruned=False, depth=3, is_finetuned=True, seed=0):
-    """Weights under the names, and with the sizes, of the published checkpoints.
-
-    Pruned ones have lost hidden dimensions, heads and units; the first feed-forward network and
-    the second attention are gone but for their layer norms, which nobody cut.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    hidden = 24 if is_pruned else DENSE
-    heads, units = ([2, 0, 4], [0, 10, 64]) if is_pruned else ([4] * 3, [NUM_UNITS] * 3)
-    sizes = {
-        "bert.embeddings.position_ids": (1, 16),
-        "bert.embeddings.word_embeddings.weight": (100, hidden),
-        "bert.embeddings.position_embeddings.weight": (16, hidden),
-        "bert.embeddings.token_type_embeddings.weight": (2, hidden),
-        **both("bert.embeddings.LayerNorm", hidden),
-    }
-    for index, (num_heads, num_units) in enumerate(zip(heads, units, strict=True)):
-        own, inner = f"bert.encoder.layer.{index}", num_heads * HEAD_SIZE
-        if num_heads:
-            for part in ("query", "key", "value"):
-                sizes |= both(f"{own}.attention.self.{part}", inner, hidden)
-            sizes |= both(f"{own}.attention.output.dense", hidden, inner)
-        sizes |= both(f"{own}.attention.output.LayerNorm", hidden if num_heads else DENSE)
-        if num_units:
-            sizes |= both(f"{own}.intermediate.dense", num_units, hidden)
-            sizes |= both(f"{own}.output.dense", hidden, num_units)
-        sizes |= both(f"{own}.output.LayerNorm", hidden if num_units else DENSE)
-    if num_instances == 1 or is_pruned:
-        sizes |= both("bert.pooler.dense", DENSE, hidden)
-    if is_finetuned:
-        sizes |= both("classifier", 3, DENSE) | both("layer_transformation", DENSE, hidden)
-    weights = {name: 0.3 * torch.randn(size, generator=generator) for name, size in sizes.items()}
-    if num_instances > 1:
-        weights |= published_multiplexing(num_instances, hidden, depth, is_finetuned, generator)
-    return weights
-
-
-def published_multiplexing(num_instances, hidden, depth, is_finetuned, generator):
-    shared = {
-        "demux_instance_embedding": (num_instances, hidden),
-        **both("dense_1", DENSE, 2 * hidden),
-        **{k: v for j in range(2, depth + 1) for k, v in both(f"dense_{j}", DENSE, DENSE).items()},
-        **{k: v for j in range(1, depth + 1) for k, v in both(f"layer_norm_{j}", DENSE).items()},
-    }
-    drawn = {name: 0.3 * torch.randn(size, generator=generator) for name, size in shared.items()}
-    sizes = {
-        "instance_embedding": (num_instances, hidden),
-        **both("retrieval_head.pre_decoder", DENSE, DENSE),
-        **both("retrieval_head.pre_decoder_layer_norm", DENSE),
-        **both("retrieval_head.decoder", 100, DENSE),
-    }
-    prefixes = ["demux_module.", "retrieval_head.demux_module."]
-    if is_finetuned:
-        sizes |= both("demultiplexer.pre_decoder", DENSE, DENSE)
-        sizes |= both("demultiplexer.pre_decoder_layer_norm", DENSE)
-        prefixes.append("demultiplexer.demux_module.")
-    copies = {prefix + name: t.clone() for prefix in prefixes for name, t in drawn.items()}
-    own = {name: 0.3 * torch.randn(size, generator=generator) for name, size in sizes.items()}
-    return copies | own
-
-
-def both(name, *size):
-    return {f"{name}.weight": size, f"{name}.bias": size[:1]}
-
-
-def write_published(weights, directory, **described):
-    config = {"model_type": "bert", **SIZES, "architectures": ["BertForSequenceClassification"]}
-    config["id2label"] = {"0": "entailment", "1": "neutral", "2": "contradiction"}
-    save_tensors(weights, directory / "model.safetensors", {"format": "pt"})
-    (directory / "config.json").write_text(json.dumps({**config, **described}))
-    return directory
 
 
 def published_logits(weights, batch: Batch) -> Tensor:
@@ -108,36 +27,61 @@ def published_logits(weights, batch: Batch) -> Tensor:
         kinds = weights["bert.embeddings.token_type_embeddings.weight"][types]
         return norm("bert.embeddings.LayerNorm", x + positions + kinds)
 
-    def split(x):
-        return x.unflatten(-1, (-1, HEAD_SIZE)).transpose(1, 2)
-
     tokens = weights["bert.embeddings.word_embeddings.weight"][batch.input_ids]
     is_muxed = "instance_embedding" in weights
     none = torch.zeros_like(batch.token_type_ids)
     x = embed(tokens, none if is_muxed else batch.token_type_ids)  # (B, N, T, D)
-    bias = torch.zeros(())
+    mask = None
     if is_muxed:
-        x = (x * weights["instance_embedding"][:, None]).mean(dim=1)
-        x = embed(x, none[:, 0])
+        x = embed(published_mixture(weights, x, batch.attention_mask), none[:, 0])
     else:
-        x = x[:, 0]
-        bias = torch.where(batch.attention_mask, 0.0, -torch.inf)[:, None]  # (B, 1, 1, T)
+        x, mask = x[:, 0], batch.attention_mask[:, 0]
     for index in range(3):
-        own = f"bert.encoder.layer.{index}"
-        if f"{own}.attention.output.dense.weight" in weights:
-            q, k, v = (
-                split(linear(f"{own}.attention.self.{p}", x)) for p in ("query", "key", "value")
-            )
-            shares = (q @ k.transpose(-1, -2) / HEAD_SIZE**0.5 + bias).softmax(dim=-1)
-            context = (shares @ v).transpose(1, 2).flatten(2)
-            update = linear(f"{own}.attention.output.dense", context)
-            x = norm(f"{own}.attention.output.LayerNorm", x + update)
-        if f"{own}.output.dense.weight" in weights:
-            units = F.gelu(linear(f"{own}.intermediate.dense", x))
-            x = norm(f"{own}.output.LayerNorm", x + linear(f"{own}.output.dense", units))
+        x = apply_layer(weights, f"bert.encoder.layer.{index}", x, mask)
     if not is_muxed:
         return linear("classifier", linear("bert.pooler.dense", x[:, 0]).tanh())[:, None]
     return linear("classifier", published_demux(weights, x[:, 0]))
+
+
+def published_mixture(weights, x, mask):
+    """Yield the `(B, T, D)` mixture of the `(B, N, T, D)` embedded sequences."""
+    keys = weights["instance_embedding"][:, None]
+    if "muxing_attention.output.dense.weight" not in weights:
+        return (x * keys).mean(dim=1)
+    contextual = [
+        apply_layer(weights, "muxing_attention", sequences, mask[:, i]) + sequences
+        for i, sequences in enumerate(x.unbind(dim=1))
+    ]
+    keyed = torch.stack(contextual, dim=1) * keys
+    mixed = []
+    for t in range(x.shape[2]):
+        instances = keyed[:, :, t]
+        across = apply_layer(weights, "muxing_attention_2", instances, mask[:, :, t])
+        mixed.append((across + instances).mean(dim=1))
+    return torch.stack(mixed, dim=1)
+
+
+def apply_layer(weights, own, x, mask):
+    """Yield the next `(B, T, D)` states of a Transformer layer; `mask` `(B, T)` or none."""
+    linear, norm = partial(apply_linear, weights), partial(apply_norm, weights)
+
+    def split(states):
+        return states.unflatten(-1, (-1, HEAD_SIZE)).transpose(1, 2)
+
+    if f"{own}.attention.output.dense.weight" in weights:
+        q, k, v = (
+            split(linear(f"{own}.attention.self.{p}", x)) for p in ("query", "key", "value")
+        )
+        scores = q @ k.transpose(-1, -2) / HEAD_SIZE**0.5
+        if mask is not None:
+            scores = scores + (1 - mask[:, None, None].to(x)) * -1e4
+        context = (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+        update = linear(f"{own}.attention.output.dense", context)
+        x = norm(f"{own}.attention.output.LayerNorm", x + update)
+    if f"{own}.output.dense.weight" in weights:
+        units = F.gelu(linear(f"{own}.intermediate.dense", x))
+        x = norm(f"{own}.output.LayerNorm", x + linear(f"{own}.output.dense", units))
+    return x
 
 
 def published_demux(weights, first):
@@ -183,6 +127,31 @@ def test_published_classifiers_have_the_logits_of_their_description(
     assert model.shape.labels == ("entailment", "neutral", "contradiction")
 
 
+@pytest.mark.parametrize("num_instances", [2, 3])
+def test_published_contextual_multiplexers_have_the_logits_of_their_description(
+    make_groups, tmp_path, num_instances
+):
+    weights = published_weights(num_instances, is_contextual=True)
+    write_published(weights, tmp_path)
+    batch = make_groups(num_instances)  # the last columns are padding in whole groups
+
+    model = load_stored(ModelConfig(source=str(tmp_path))).double()  # -10000 rounds the scores
+
+    with torch.no_grad():
+        found, unmasked = model(batch), load_without_mask(model)(batch)
+    expected = published_logits({name: t.double() for name, t in weights.items()}, batch)
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+    assert (unmasked - expected).abs().max() > 1e-3
+    assert model.shape.multiplexer == "contextual"
+
+
+def load_without_mask(model):
+    """Yield the model with no mask inside its multiplexer either."""
+    other = MuxedBert(replace(model.shape, mask_mode="none")).double().eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
 @pytest.mark.parametrize("depth", [2, 4])
 def test_demultiplexers_of_any_depth_are_loaded(make_groups, tmp_path, depth):
     weights = published_weights(2, depth=depth)
@@ -209,7 +178,7 @@ def test_a_converted_model_comes_back_from_a_directory_of_ours(make_groups, tmp_
 
 
 def test_pretrained_weights_for_two_instances_start_a_training(make_groups, tmp_path):
-    weights = published_weights(2, depth=2, is_finetuned=False)
+    weights = published_weights(2, depth=2, num_classes=0)
     write_published(weights, tmp_path)
     config = ModelConfig(source=str(tmp_path), demux_norm="published", num_demux_layers=2)
 
@@ -236,6 +205,10 @@ def test_pretrained_weights_for_two_instances_start_a_training(make_groups, tmp_
     [
         ({"num_demux_layers": 3}, r"`model\.demux_norm` is 'all'.*'published'"),
         ({"demux_norm": "published"}, r"`model\.num_demux_layers` is 2.* 3"),
+        (
+            {"demux_norm": "published", "num_demux_layers": 4},
+            r"`model\.num_demux_layers` is 4.* 3",
+        ),
         ({"multiplexer": "contextual"}, r"`model\.multiplexer` is 'contextual'.*'gaussian_had"),
         ({"demultiplexer": "index_prefix"}, r"`model\.demultiplexer` is 'index_prefix'.*'rsa'"),
     ],
@@ -268,6 +241,19 @@ def test_a_pruned_published_model_starts_no_training(tmp_path, num_instances):
         load_source(config, num_instances)
 
 
+def test_pretrained_weights_of_depth_2_are_finetuned_at_depth_3(tmp_path):
+    """As published: the third shared layer, new in fine-tuning, is on no path."""
+    write_published(published_weights(2, depth=2, num_classes=0), tmp_path)
+    words = {"source": str(tmp_path), "demux_norm": "published"}
+
+    plain, deep = (load_source(ModelConfig(num_demux_layers=k, **words), 2) for k in (2, 3))
+
+    assert deep.shape == replace(plain.shape, num_demux_layers=3)
+    assert deep.demux.num_shared == 1
+    state = {k: t for k, t in deep.state_dict().items() if "sequence" not in k}  # these are new
+    assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in state.items())
+
+
 def without(weights, part):
     return {name: t for name, t in weights.items() if part not in name}
 
@@ -288,7 +274,11 @@ def without(weights, part):
         ),
         (
             lambda w: w | {"muxing_attention.query.weight": torch.ones(1)},
-            r"has a contextual multiplexer \(`muxing_attention`\)",
+            r"has an attention multiplexer of one layer .*`gaussian_attention_v2`",
+        ),
+        (
+            lambda w: without(published_weights(2, is_contextual=True), "attention_2.interm"),
+            r": 2 missing \(muxing_attention_2\.intermediate\.dense\.weight, \S+\)",
         ),
         (
             lambda w: w | {"instance_embedding": torch.ones(2, DENSE, DENSE)},
@@ -303,3 +293,15 @@ def test_published_weights_that_do_not_fit_are_refused(tmp_path, change, message
 
     with pytest.raises(CheckpointError, match=message):
         load_stored(ModelConfig(source=str(tmp_path)))
+
+
+def test_the_notes_of_a_refusal_name_all_weights_that_do_not_fit(tmp_path):
+    weights = without(published_weights(2), "layer.1.") | {"extra.a": torch.ones(1)}
+    write_published(weights, tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"16 missing \(\S+, \S+, \S+, \.\.\.\)") as caught:
+        load_stored(ModelConfig(source=str(tmp_path)))
+
+    (note,) = caught.value.__notes__  # the one unexpected name is in the message
+    assert note.startswith("missing: ")
+    assert note.count("encoder.layer.1.") == 16
