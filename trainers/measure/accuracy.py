@@ -1,13 +1,18 @@
 """Accuracy on the whole validation set, averaged over compositions of the groups."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainers.config import AccuracyConfig
 from trainers.data.encoding import Encoded
 from trainers.data.grouping import group_indices, ungroup
 from trainers.measure.batching import make_batch, order_by_length
+from trainers.measure.parts import Parts
+from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.results import AccuracyResult
 
@@ -23,7 +28,7 @@ def predict_logits(
     seed: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> NDArray[np.float32]:
-    """Yield the `(n, C)` logits of every example, in their order; see `predict`.
+    """Yield the `(n, C)` logits of every example, in their order; see `predict`, also for errors.
 
     Faster under `torch.inference_mode`, where products may be rounded in another way.
     """
@@ -31,12 +36,12 @@ def predict_logits(
     indices, is_real = group_indices(len(examples), model.shape.num_instances, seed=seed)
     order = order_by_length(examples.lengths, indices)  # whole groups, so nothing else changes
     indices, is_real = indices[order], is_real[order]
-    logits = []
+    logits, parts = [], Parts()
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
             batch = make_batch(examples, indices[start : start + batch_size], device)
-            logits.append(model(batch).float().cpu().numpy())  # (B, N, C)
-    return ungroup(np.concatenate(logits), indices, is_real, len(examples))
+            logits.append(parts.map(len(batch.input_ids), partial(_logits, model, batch)))
+    return ungroup(torch.cat(logits).numpy(), indices, is_real, len(examples))
 
 
 def predict(
@@ -58,6 +63,9 @@ def predict(
 
     Returns:
         `(n,)` class ids; the sequences that fill the last group are dropped again.
+
+    Raises:
+        OutOfMemoryError: If not even single groups fit in memory; larger batches are halved.
     """
     logits = predict_logits(model, examples, device, seed=seed, batch_size=batch_size)
     return logits.argmax(axis=-1)
@@ -80,6 +88,9 @@ def measure_accuracy(
         config: Number of compositions and batch size.
         seed: Decides the compositions.
         device: Where the model is.
+
+    Raises:
+        OutOfMemoryError: See `predict`.
     """
     num_compositions = 1 if model.shape.num_instances == 1 else config.num_compositions
     rows = [
@@ -95,3 +106,8 @@ def measure_accuracy(
         num_compositions=num_compositions,
         correctness=np.packbits(correct.ravel()).tobytes(),
     )
+
+
+def _logits(model: MuxedBert, batch: Batch, rows: slice) -> Tensor:
+    logits: Tensor = model(batch.rows(rows))
+    return logits.float().cpu()  # (B, N, C)
