@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -59,6 +59,8 @@ class LoopOptions:
     """What the program's score is called in reports."""
     stop_score: float = math.inf
     """Score at which the phase ends before its last update."""
+    patience: int = 0
+    """Scores without a gain after which it does, see `has_converged`; 0 for never."""
     processes: Processes = ALONE
     """Those that run this phase; the first one scores, reports and writes."""
 
@@ -75,12 +77,26 @@ class _Progress:
 
 def learning_rate(config: PhaseConfig, step: int) -> float:
     """Yield the rate of update `step`: linear rise over the warm-up, then as `config.decay`."""
-    num_warmup = int(config.num_updates * config.warmup)
+    num_warmup = int(config.num_updates * config.warmup) or int(config.warmup > 0)
     if step < num_warmup:
         return config.learning_rate * (step + 1) / num_warmup
     if config.decay == "none":
         return config.learning_rate
     return config.learning_rate * (config.num_updates - step) / (config.num_updates - num_warmup)
+
+
+SMALLEST_GAIN = 1e-3
+"""A better score by less is no gain: it is a share of some thousands of held-out tokens."""
+LEARNED_SCORE = 0.5
+"""Retrieval stays near zero for long before it rises; only scores from here on tell of an end."""
+
+
+def has_converged(scores: Sequence[float], patience: int) -> bool:
+    """Tell whether the last `patience` scores are no gain on what was reached before them."""
+    if patience == 0 or len(scores) <= patience:
+        return False
+    before, last = max(scores[:-patience]), max(scores[-patience:])
+    return before >= LEARNED_SCORE and last < before + SMALLEST_GAIN
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -149,10 +165,11 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
             )
         if progress.step % REPORT_EVERY == 0 or progress.step == options.num_updates:
             _note(history, report, name, {k: float(v) for k, v in values.items()}, progress.step)
-        if progress.step in evaluations:
-            _evaluate(name, program, progress, history, (report, options))
+        is_done = progress.step in evaluations and _evaluate(
+            name, program, progress, history, (report, options)
+        )
         progress.duration_s = base_duration + time.perf_counter() - started
-        if progress.best_score >= options.stop_score:
+        if is_done:
             break  # before any checkpoint, so that a resumed phase ends at the same update
         progress.history = history
         try:
@@ -198,19 +215,21 @@ def _evaluate(
     progress: _Progress,
     history: list[HistoryPoint],
     told: tuple[Report, LoopOptions],
-) -> None:
+) -> bool:
+    """Score the model and keep the best one; yield whether the phase may end with it."""
     report, options = told
     processes = options.processes
     score = processes.tell(program.evaluate() if processes.is_first else None)
     if score is None:
-        return
+        return False
     _note(history, report, name, {options.score_name: score}, progress.step)
     if score >= progress.best_score:  # the later of two equals has trained longer
         progress.best_score = score
-        if not processes.is_first:
-            return
-        state = program.modules["model"].state_dict()
-        progress.best = {key: tensor.detach().clone() for key, tensor in state.items()}
+        if processes.is_first:
+            state = program.modules["model"].state_dict()
+            progress.best = {key: tensor.detach().clone() for key, tensor in state.items()}
+    scores = [point.value for point in history if point.name == options.score_name]
+    return score >= options.stop_score or has_converged(scores, options.patience)
 
 
 def _save(program: Program, progress: _Progress, path: Path) -> None:

@@ -1,12 +1,13 @@
-"""Masked-language modelling on multiplexed input, taught by the N = 1 model.
+"""Masked-language modelling on multiplexed input, taught by an N = 1 model, or that alone.
 
-Replaced-word detection (`trainers.phases.alteration`) can join it: masked-language modelling alone
-teaches a small model to compare two segments only after very many updates.
+Retrieval can go on beside it (`trainers.phases.retrieval`), and replaced-word detection join it
+(`trainers.phases.alteration`): masked-language modelling alone teaches a small model to compare
+two segments only after very many updates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -30,7 +31,14 @@ from trainers.phases.loop import (
 )
 from trainers.phases.losses import masked_mse
 from trainers.phases.precision import Precision
-from trainers.phases.prime import Vocabulary, bag_loss, bag_share, retrieval_loss
+from trainers.phases.retrieval import (
+    Slots,
+    Vocabulary,
+    bag_loss,
+    bag_share,
+    retrieval_loss,
+    slot_loss,
+)
 from trainers.phases.update import Losses, MicroBatches, share
 
 
@@ -72,6 +80,8 @@ class _Drawn:
     """`(B, N, T)` booleans: tokens to predict."""
     is_changed: Tensor
     """`(B, N, T)` booleans: replaced words."""
+    slots: Slots | None
+    """Whose tokens are retrieved, if any are."""
 
     @property
     def is_second(self) -> Tensor:
@@ -81,20 +91,25 @@ class _Drawn:
     def rows(self, rows: slice) -> "_Drawn":
         """Yield some of the groups."""
         return _Drawn(
-            self.clean.rows(rows), self.batch.rows(rows), self.chosen[rows], self.is_changed[rows]
+            self.clean.rows(rows),
+            self.batch.rows(rows),
+            self.chosen[rows],
+            self.is_changed[rows],
+            None if self.slots is None else self.slots.rows(rows),
         )
 
 
 class PretrainProgram:
-    """Masked-language modelling of all instances, plus the N = 1 model's states as targets.
+    """Masked-language modelling of all instances, plus an N = 1 model's states as targets.
 
     The states are matched at every real token: what the demultiplexer yields for instance i must
-    be what the N = 1 model computes from sequence i alone.
+    be what the N = 1 model computes from sequence i alone. Both read the same tokens, some of them
+    hidden; none is hidden if the weight of masked-language modelling is zero.
 
     Args:
         model: Model to train.
         head: Token head, trained along.
-        teacher: N = 1 model with the same hidden size, or none.
+        teacher: N = 1 model with the same hidden size, fine-tuned or not, or none.
         corpus: Encoded unlabelled texts.
         special_ids: Ids never hidden; the last is `[MASK]`.
         config: Schedule and weights.
@@ -149,37 +164,64 @@ class PretrainProgram:
         is_changed = torch.zeros_like(clean.attention_mask)
         if self.config.detect_weight > 0:
             clean, is_changed = self._alter(clean, groups)
-        batch, chosen = corrupt(
-            clean,
-            self.config.mask_probability,
-            self.special_ids,
-            self.special_ids[-1],
-            self.vocabulary,
-        )
+        batch, chosen = self._hide(clean)
         chosen &= ~is_changed.any(dim=-1, keepdim=True)  # an altered text predicts nothing
-        return partial(self._losses, _Drawn(clean, batch, chosen, is_changed))
+        slots = Slots.draw(clean, 1) if self._retrieves else None
+        return partial(self._losses, _Drawn(clean, batch, chosen, is_changed, slots))
+
+    def _hide(self, clean: Batch) -> tuple[Batch, Tensor]:
+        """Yield what the model reads and which tokens it is to predict."""
+        if self.config.mlm_weight == 0:
+            return clean, torch.zeros_like(clean.attention_mask)
+        probability, ids = self.config.mask_probability, self.special_ids
+        return corrupt(clean, probability, ids, ids[-1], self.vocabulary)
+
+    @property
+    def _retrieves(self) -> bool:
+        return self.config.retrieval_weight > 0 and self.model.shape.num_instances > 1
 
     def _losses(self, whole: "_Drawn", rows: slice) -> dict[str, Tensor]:
         """Yield the weighted sum `loss` of a part of the batch, and what is in it."""
         drawn = whole.rows(rows)
-        clean, batch = drawn.clean, drawn.batch
         with self.precision.autocast():
-            states = self.model.encode(batch)[-1]
-            mlm_loss = self._mlm_loss(states, clean, drawn.chosen)
-            values = {"mlm_loss": share(drawn.chosen, whole.chosen) * mlm_loss}
-            loss = values["mlm_loss"]
-            if self.config.detect_weight > 0:
-                values["detect_loss"] = self._detect_loss(states, drawn, whole)
-                loss = loss + self.config.detect_weight * values["detect_loss"]
-            if self.config.bag_weight > 0:
-                bag = bag_loss(self.model, self.head, states, clean, self.vocabulary)
-                values["bag_loss"] = bag_share(clean, whole.clean) * bag
-                loss = loss + self.config.bag_weight * values["bag_loss"]
-            if self.teacher is not None:
-                part = share(batch.attention_mask, whole.batch.attention_mask)
-                values["state_loss"] = part * self._state_loss(self.teacher, states, batch)
-                loss = loss + self.config.distill_weight * values["state_loss"]
+            states = self.model.encode(drawn.batch)[-1]
+            values = dict(self._parts(states, drawn, whole))
+        loss = torch.zeros((), device=states.device)
+        for name, value in values.items():
+            loss = loss + self._weights[name] * value
         return {"loss": loss, **values}
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        config = self.config
+        return {
+            "mlm_loss": config.mlm_weight,
+            "detect_loss": config.detect_weight,
+            "bag_loss": config.bag_weight,
+            "retrieval_loss": config.retrieval_weight,
+            "state_loss": config.distill_weight,
+        }
+
+    def _parts(
+        self, states: Tensor, drawn: "_Drawn", whole: "_Drawn"
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the losses that count, by name, for the part of a batch that `drawn` is."""
+        clean, batch, config = drawn.clean, drawn.batch, self.config
+        named = (self.model, self.head)
+        if config.mlm_weight > 0:
+            loss = self._mlm_loss(states, clean, drawn.chosen)
+            yield "mlm_loss", share(drawn.chosen, whole.chosen) * loss
+        if config.detect_weight > 0:
+            yield "detect_loss", self._detect_loss(states, drawn, whole)
+        if config.bag_weight > 0:
+            bag = bag_loss(*named, states, clean, self.vocabulary)
+            yield "bag_loss", bag_share(clean, whole.clean) * bag
+        if drawn.slots is not None and whole.slots is not None:
+            loss = slot_loss(*named, states, clean, drawn.slots, self.vocabulary)
+            yield "retrieval_loss", drawn.slots.share(whole.slots) * loss
+        if self.teacher is not None:
+            part = share(batch.attention_mask, whole.batch.attention_mask)
+            yield "state_loss", part * self._state_loss(self.teacher, states, batch)
 
     def evaluate(self) -> float | None:
         """No held-out score; the last weights are kept."""

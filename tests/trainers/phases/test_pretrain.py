@@ -8,9 +8,10 @@ from trainers.data.encoding import Encoded
 from trainers.measure.batching import make_batch
 from trainers.models.heads import TokenHead
 from trainers.phase_config import PretrainConfig
+from trainers.phases import pretrain
 from trainers.phases.precision import Precision
 from trainers.phases.pretrain import PretrainProgram, corrupt
-from trainers.phases.prime import Vocabulary
+from trainers.phases.retrieval import Vocabulary, slot_loss
 
 CPU = Precision(torch.device("cpu"))
 SPECIAL, MASK = (0, 1, 2, 3, 4), 4
@@ -95,19 +96,110 @@ def update(program):
     return {name: float(value) for name, value in program.update(0).items()}
 
 
+WEIGHTS = {
+    "mlm_loss": 0.7,
+    "detect_loss": 2.0,
+    "bag_loss": 0.5,
+    "state_loss": 3.0,
+    "retrieval_loss": 0.25,
+}
+CONFIGURED = {name.replace("loss", "weight"): weight for name, weight in WEIGHTS.items()}
+CONFIGURED["distill_weight"] = CONFIGURED.pop("state_weight")
+
+
 @pytest.mark.parametrize("num_instances", [1, 3])
 def test_every_part_of_the_loss_counts_by_its_weight(make_program, make_model, num_instances):
-    weights = {"detect_weight": 2.0, "bag_weight": 0.5, "distill_weight": 3.0}
     teacher = make_model(1, dtype=torch.float32) if num_instances > 1 else None
-    program = make_program(num_instances, teacher=teacher, **weights)
+    program = make_program(num_instances, teacher=teacher, **CONFIGURED)
 
     values = update(program)
 
-    expected = values["mlm_loss"] + 2.0 * values["detect_loss"] + 0.5 * values["bag_loss"]
-    expected += 3.0 * values.get("state_loss", 0.0)
-    assert values["bag_loss"] > 0
-    assert ("state_loss" in values) == (num_instances > 1)
-    assert values["loss"] == pytest.approx(expected, rel=1e-5)
+    total = values.pop("loss")
+    of_groups = {"state_loss", "retrieval_loss"}  # which one text alone has none of
+    assert values.keys() == WEIGHTS.keys() - (of_groups if num_instances == 1 else set())
+    assert all(value > 0 for value in values.values())
+    expected = sum(WEIGHTS[name] * value for name, value in values.items())
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_parts", [2, 3])
+@pytest.mark.parametrize("freezes", [False, True])
+def test_every_part_of_the_loss_has_its_gradients_in_parts(
+    make_program, make_model, monkeypatch, num_parts, freezes
+):
+    gradients = []
+
+    def keep(optimizer):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients.append([None if p.grad is None else p.grad.clone() for p in parameters])
+
+    monkeypatch.setattr("trainers.phases.pretrain.clip_and_step", keep)
+    programs = [make_program(teacher=make_model(dtype=torch.float32), **CONFIGURED) for _ in "ab"]
+    programs[1].precision = replace(CPU, num_parts=num_parts)
+    for program in programs:
+        program.model.embeddings.tokens.weight.requires_grad_(not freezes)
+
+    losses = [update(program) for program in programs]
+
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert any(gradient is not None for gradient in gradients[0])
+    for one, many in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, many, atol=1e-6, rtol=1e-4)
+
+
+def test_retrieval_asks_for_the_tokens_under_the_masks(make_program, monkeypatch):
+    seen = []
+
+    def remember(model, head, states, batch, slots, vocabulary):
+        seen.append((batch, slots))
+        return slot_loss(model, head, states, batch, slots, vocabulary)
+
+    monkeypatch.setattr(pretrain, "slot_loss", remember)
+    program = make_program(retrieval_weight=0.1, mask_probability=0.9)
+    read = remember_batches(program.model)
+    update(program)
+
+    ((asked, slots),) = seen
+    groups = program.sampler.groups(0)
+    ids = program.corpus.input_ids[groups][..., : asked.input_ids.shape[-1]]
+    assert np.array_equal(asked.input_ids.numpy(), ids)
+    assert slots.instances.shape[1] == 1
+    assert (read[0].input_ids == MASK).any()
+
+
+def remember_batches(model):
+    """Yield the list to which every batch that `model` reads is added."""
+    seen = []
+    model.embeddings.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    return seen
+
+
+@pytest.mark.parametrize("mlm_weight", [0.0, 1.0])
+def test_teacher_and_student_see_the_same_sequences_in_the_same_order(
+    make_program, make_model, mlm_weight
+):
+    teacher = make_model(dtype=torch.float32)
+    program = make_program(teacher=teacher, distill_weight=1.0, mlm_weight=mlm_weight)
+    students_read, teachers_read = remember_batches(program.model), remember_batches(teacher)
+
+    update(program)
+
+    (students,), (teachers,) = students_read, teachers_read
+    assert teachers.input_ids.shape == (16, 1, students.input_ids.shape[-1])
+    for name, tensor in vars(students).items():
+        assert torch.equal(getattr(teachers, name).flatten(0, 1), tensor.flatten(0, 1))
+    ids = program.corpus.input_ids[program.sampler.groups(0)][..., : students.input_ids.shape[-1]]
+    is_clean = bool((students.input_ids == torch.from_numpy(ids)).all())
+    assert is_clean == (mlm_weight == 0)
+
+
+def test_states_alone_are_matched_where_no_token_is_to_be_predicted(make_program, make_model):
+    teacher = make_model(dtype=torch.float32)
+
+    values = update(make_program(teacher=teacher, distill_weight=2.0, mlm_weight=0.0))
+
+    assert values.keys() == {"loss", "state_loss"}
+    assert values["loss"] == pytest.approx(2 * values["state_loss"])
 
 
 def test_the_plain_model_is_trained_by_masked_words_alone(make_program):
