@@ -4,6 +4,7 @@ AutoPrumuxError                 exit code 1
 ├── UsageError                  exit code 2: an option or argument that cannot be used
 │   └── ConfigError             a study file or preset with mistakes (all reported together)
 ├── StorageError                the database cannot be opened, read or written
+│   ├── DamagedError            it holds what this program did not write
 │   ├── NewerSchemaError        written by a newer version of this program
 │   └── StudyMismatchError      the stored study has another recipe
 ├── UnknownStudyError           the database holds no such study or task
@@ -37,6 +38,10 @@ class ConfigError(UsageError):
 
 class StorageError(AutoPrumuxError):
     """The database cannot be opened, read or written."""
+
+
+class DamagedError(StorageError):
+    """Stored rows hold what this program did not write, such as a text in place of a number."""
 
 
 class NewerSchemaError(StorageError):

@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage
 from autoprumux.config import StudyConfig, config_hash, recipe_differences, study_to_dict
 from autoprumux.errors import StudyMismatchError, UnknownStudyError
 from autoprumux.evaluators.base import Evaluator
+from autoprumux.hardware import require_one_device
 from autoprumux.records import StudyRecord
 from autoprumux.storage.repository import Repository
 
@@ -20,11 +21,14 @@ def open_study(config: StudyConfig, repository: Repository, evaluator: Evaluator
 
     Raises:
         StudyMismatchError: If the stored study has another recipe or other data.
+        MixedDevicesError: If the stored study was measured in several settings.
         InputError: If data, checkpoint or configuration are at fault.
         StorageError: If the database cannot be read or written.
     """
     stored = _find(repository, config.name)
     _require_same_recipe(stored, config)
+    if stored is not None:
+        require_one_device(stored)
     evaluator.check()
     record = StudyRecord(
         name=config.name,

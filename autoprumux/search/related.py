@@ -67,8 +67,9 @@ class RelatedStudies:
         gone = served.keys() - studies.keys()
         if gone:
             raise StorageError(
-                f"Study `{min(gone)}`, which study `{record.name}` learns from, cannot be read any "
-                "more. Restore a copy of the database, or search under another name (`--study`)."
+                f"Study `{min(gone)}`, which study `{record.name}` learns from, cannot be read "
+                "any more. Restore a copy of the database, or search under another name "
+                "(`--study`)."
             )
         return _others([_of_trials(studies[n], numbers) for n, numbers in served.items()], record)
 

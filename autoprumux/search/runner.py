@@ -116,6 +116,7 @@ def run_study(
     Raises:
         UsageError: If `artifacts` cannot be used.
         StudyMismatchError: If the stored study has another recipe or other data.
+        MixedDevicesError: If the stored study was measured in several settings.
         InputError: If data, checkpoint or configuration are at fault, or speeds would be measured
             in another setting than the dense baseline's.
         NoBaselineError: If the dense baseline failed.

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from autoprumux.checks import check_candidate, check_measurement, check_throughput
 from autoprumux.config import MAX_CANDIDATES
-from autoprumux.errors import StorageError
+from autoprumux.errors import DamagedError
 from autoprumux.records import Candidate, Measurement, Throughput, Value
 
 MAX_NESTING = 16
@@ -25,9 +25,9 @@ _REMEMBERED = 1024
 """Texts whose meaning is not read again: most trials of a study have the same ones."""
 
 
-def damaged(text: str) -> StorageError:
+def damaged(text: str) -> DamagedError:
     """Yield the error that says what is wrong with the stored rows."""
-    return StorageError(
+    return DamagedError(
         f"The database holds what autoprumux did not write: {text}. Restore a copy, or give "
         "another database with `--storage`."
     )
@@ -39,7 +39,7 @@ def checked_columns(
     """Yield the columns of a row that are named like the fields of a record.
 
     Raises:
-        StorageError: If one is missing, of another type, or no finite number.
+        DamagedError: If one is missing, of another type, or no finite number.
     """
     columns = {}
     for name, types in _types_of(kind):  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def stored_candidate(num_instances: object, sparsity: object) -> Candidate:
     """Yield the candidate of these columns.
 
     Raises:
-        StorageError: If they are outside their ranges.
+        DamagedError: If they are outside their ranges.
     """
     try:
         return check_candidate(num_instances, sparsity)
@@ -72,7 +72,7 @@ def stored_measurement(measurement: Measurement) -> Measurement:
     """Yield a measurement whose numbers are in their ranges.
 
     Raises:
-        StorageError: With the first that is not.
+        DamagedError: With the first that is not.
     """
     try:
         return check_measurement(measurement)
@@ -84,7 +84,7 @@ def stored_throughput(throughput: Throughput) -> Throughput:
     """Yield speeds that are positive.
 
     Raises:
-        StorageError: With the first that is not.
+        DamagedError: With the first that is not.
     """
     try:
         return check_throughput(throughput)
@@ -96,7 +96,7 @@ def check_config(text: object) -> dict[str, Any]:
     """Yield a stored configuration.
 
     Raises:
-        StorageError: If it is no JSON object, or its grid is none.
+        DamagedError: If it is no JSON object, or its grid is none.
     """
     config = object_of(text, "config_json")
     search = config.get("search")
@@ -119,7 +119,7 @@ def object_of(text: object, column: str) -> dict[str, Any]:
     """Yield the JSON object in a column.
 
     Raises:
-        StorageError: If it is none.
+        DamagedError: If it is none.
     """
     value = _parse(text, column)
     if not isinstance(value, dict):
@@ -132,7 +132,7 @@ def values_of(text: object, column: str) -> tuple[tuple[str, Value], ...]:
     """Yield the hyperparameters in a column, a JSON object.
 
     Raises:
-        StorageError: If it is none, or one of its values is no number, text or truth value.
+        DamagedError: If it is none, or one of its values is no number, text or truth value.
     """
     values = object_of(text, column)
     if not all(isinstance(value, Value) for value in values.values()):
@@ -145,7 +145,7 @@ def sizes_of(text: object, column: str) -> tuple[int, ...]:
     """Yield the sizes in a column, a JSON list.
 
     Raises:
-        StorageError: If it is none of whole numbers that are 0 or more.
+        DamagedError: If it is none of whole numbers that are 0 or more.
     """
     values = _parse(text, column)
     is_right = isinstance(values, list) and len(values) <= MAX_LAYERS
@@ -158,7 +158,7 @@ def numbers_of(stored: object, table: str, column: str) -> tuple[float, ...]:
     """Yield numbers, from several rows or from a JSON list in one.
 
     Raises:
-        StorageError: If one is no finite number.
+        DamagedError: If one is no finite number.
     """
     values = _parse(stored, column) if isinstance(stored, str) else stored
     is_right = isinstance(values, list) and all(
@@ -173,7 +173,7 @@ def bytes_of(stored: object, column: str) -> bytes:
     """Yield the bytes in a column.
 
     Raises:
-        StorageError: If it holds something else.
+        DamagedError: If it holds something else.
     """
     if not isinstance(stored, bytes | bytearray | memoryview):
         raise _wrong("the database", column, "bytes", stored)
@@ -225,6 +225,6 @@ def _check_depth(value: object, depth: int) -> None:
         raise ValueError
 
 
-def _wrong(owner: str, name: str, wanted: str, found: object) -> StorageError:
+def _wrong(owner: str, name: str, wanted: str, found: object) -> DamagedError:
     shown = "nothing" if found is _MISSING else f"{found!r:.80}"
     return damaged(f"`{name}` of {owner} must be {wanted}, got {shown}")

@@ -1,6 +1,7 @@
 """Save and load records; every write is one transaction and may be repeated."""
 
 import json
+import logging
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -18,7 +19,12 @@ from sqlalchemy import (
     update,
 )
 
-from autoprumux.errors import StorageError, StudyMismatchError, UnknownStudyError
+from autoprumux.errors import (
+    DamagedError,
+    StorageError,
+    StudyMismatchError,
+    UnknownStudyError,
+)
 from autoprumux.records import (
     Candidate,
     Choice,
@@ -59,6 +65,8 @@ from autoprumux.storage.schema import (
     STARTS,
     STUDIES,
 )
+
+_logger = logging.getLogger(__name__)
 
 _Outcome = TypeVar("_Outcome", Measurement, Failure)
 
@@ -145,10 +153,20 @@ class Repository:
     def load_studies(self) -> list[StudyRecord]:
         """Load all studies with their trials, the one searched last first.
 
+        One that is damaged is left out, and a warning says so.
+
         Raises:
             StorageError: If the database cannot be read.
         """
-        return [self.load_study(study.name) for study in self.list_studies()]
+        with self._database.read() as connection:
+            names = [str(row["name"]) for row in study_rows(rows_of(connection))]
+        found = []
+        for name in names:
+            try:
+                found.append(self.load_study(name))
+            except DamagedError as error:
+                _logger.warning("study `%s` is left out: %s", name, error)
+        return found
 
     def claim(
         self,

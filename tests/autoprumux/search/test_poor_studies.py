@@ -1,6 +1,7 @@
 """Studies that have little or nothing to go on: each gets a clear answer or one clear sentence."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,38 @@ def test_values_that_are_no_numbers_are_failures_and_the_search_ends_with_the_ba
     assert [failure.cause for failure in failures] == ["nan"] * 8
     assert outcome.answers[0].best is not None
     assert outcome.answers[0].best.candidate == BASELINE
+
+
+def test_study_with_nan_is_no_prior_and_one_that_was_is_missed_by_name(
+    search: Search,
+    config: Config,
+    make_evaluator: Any,
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def of_task(task: str, max_trials: int) -> SearchOutcome:
+        asked = config(name=task, max_trials=max_trials, stop_chance=0.0)
+        return search(replace(asked, trainer=replace(asked.trainer, task=task)), make_evaluator())
+
+    def damage(task: str) -> None:
+        of_study = f"study_id = (SELECT study_id FROM prumux_studies WHERE name = '{task}')"
+        with database.write() as connection:
+            connection.exec_driver_sql(
+                f"UPDATE prumux_measurements SET accuracy = 'NaN' WHERE number = 2 AND {of_study}"
+            )
+
+    for task in ("qqp", "sst2"):
+        of_task(task, 5)
+    damage("qqp")
+
+    choices = [trial.choice for trial in of_task("mnli", 3).study.trials]
+    damage("sst2")
+
+    assert choices[-1] is not None
+    assert "prior: sst2" in choices[-1].reason
+    assert re.search(r"study `qqp` is left out: .*`accuracy` .* got 'NaN'", caplog.text)
+    with pytest.raises(StorageError, match=r"^Study `sst2`, which study `mnli` learns from, can"):
+        of_task("mnli", 5)
 
 
 def test_nan_in_the_rest_of_a_measurement_is_refused_by_name(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from autoprumux.errors import StorageError
 from autoprumux.evaluators.synthetic import DEFAULT_GRID, SyntheticEvaluator, SyntheticTask
 from autoprumux.records import Candidate, StudyRecord, TrialRecord
 from autoprumux.search.related import RelatedStudies, others_of
@@ -151,6 +152,14 @@ def test_the_other_studies_are_read_once_and_after_the_baseline() -> None:
     num_reads = len(reads)
     assert first is related(NEW)
     assert len(reads) == num_reads > 0
+
+
+def test_a_study_that_served_and_is_gone_ends_the_search_with_its_name() -> None:
+    memory = Memory()
+    RelatedStudies(lambda: OTHERS, memory)(NEW)
+
+    with pytest.raises(StorageError, match=r"^Study `qqp-demo`, which study `mnli-demo` learns"):
+        RelatedStudies(lambda: OTHERS[1:], memory)(NEW)
 
 
 def test_further_processes_learn_from_what_served_the_first_and_from_nothing_else() -> None:
