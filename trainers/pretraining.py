@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-from trainers.config import to_dict
+from trainers.config import decisive, to_dict
 from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded, encode, special_ids
 from trainers.models.checkpoints import (
@@ -123,9 +123,9 @@ class BuiltinRecipe:
 
     def describe(self, num_instances: int) -> dict[str, Any]:
         """Yield what a width was made with, ready for JSON."""
-        values = to_dict(self)
-        unused = {"pretrain", "prime", "widen", "sharpen"} - self.schedules(num_instances).keys()
-        return {k: v for k, v in values.items() if k not in {*unused, "compared_widths"}}
+        used = {name: decisive(phase) for name, phase in self.schedules(num_instances).items()}
+        unused = {"pretrain", "prime", "widen", "sharpen", "compared_widths"} - used.keys()
+        return {k: v for k, v in (to_dict(self) | used).items() if k not in unused}
 
 
 def train_tokenizer(texts: Sequence[tuple[str, ...]]) -> Tokenizer:
