@@ -181,14 +181,14 @@ batch_size = 4
 num_repeats = 2
 num_warmup = 1
 """
-PHASES = ("finetune", "prune", "finetune_pruned")
+PHASES = ("finetune", "finetune_pruned", "prune")
 
 
 def test_a_search_takes_up_wide_checkpoints(published, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sizes = "num_updates = 2\nbatch_size = 8"
+    sizes = "num_updates = 30\nbatch_size = 8"
     phases = "\n".join(f"[trainer.{name}]\n{sizes}" for name in PHASES)
-    phases = phases.replace("[trainer.prune]", "[trainer.prune]\ntolerance = 0.9")
+    phases += "\ngate_learning_rate = 0.5\ntolerance = 0.3"  # of the last, the pruning
     Path("study.toml").write_text(STUDY.format(folder=published, phases=phases))
     places = ["--storage", "sqlite:///study.db", "--cache-dir", "cache"]
     wide = ["--set", f"trainer.model.wide_source={published}/n{{N}}"]
