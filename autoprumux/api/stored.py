@@ -22,8 +22,8 @@ class QueryOutcome:
     """What the database answers."""
 
     study: "StudyRecord"
-    """With the speeds that the answers rest on; its trials come without phases, environments and
-    runners-up, which nothing here needs (`prumux_phases` and others hold them)."""
+    """With the speeds that the answers rest on; its trials come without phases and runners-up, and
+    their environments with the processor alone (`prumux_phases` and others hold the rest)."""
     answers: "tuple[BudgetAnswer, ...]"
     hardware: "StudyOnHardware | None" = None
     """Whose speeds these are; None: those that its trials were measured with."""

@@ -240,7 +240,7 @@ def test_newer_database_is_refused_and_kept(database: Database, tmp_path: Path) 
     file = tmp_path / "autoprumux.db"
     content = file.read_bytes()
 
-    with pytest.raises(NewerSchemaError, match=r"newer autoprumux \(schema 99, this one knows 5"):
+    with pytest.raises(NewerSchemaError, match=r"newer autoprumux \(schema 99, this one knows 6"):
         open_database(f"sqlite:///{file}")
 
     assert file.read_bytes() == content
