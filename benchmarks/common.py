@@ -17,10 +17,14 @@ TIMED_ONCE = ThroughputConfig(num_warmup=0, num_repeats=1, batch_size=8)
 
 def write_record(path: Path, environment: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Write `values` as JSON, with the command, the commit and where it ran."""
+    origin = {"command": sys.argv, "commit": commit(), "environment": dict(environment)}
+    path.write_text(json.dumps({**origin, **values}, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Yield the commit of the working tree, marked if files differ from it."""
     command = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    record = {"command": sys.argv, "commit": commit, "environment": dict(environment), **values}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:

@@ -35,12 +35,12 @@ def play_paper(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
     Nothing is chosen before all of the cells are trained, so their order is drawn at random; the
     baseline is first. Its table of speed-ups holds this task's own, which is the best case.
     """
-    measured = table.measured(seed)
+    measured = table.measured
     cells = [c for c in table.space.candidates if _is_trained_by_paper(c) and c != BASELINE]
     order = [cells[i] for i in np.random.default_rng(seed).permutation(len(cells))]
     fitted = {c: measured[c] for c in [BASELINE, *order] if c in measured}
     rest = [c for c in table.space.candidates if c not in {BASELINE, *order}]
-    return _summary(table, seed, [BASELINE, *order, *_paper_top(table, measured, fitted, rest)])
+    return summarise_order(table, [BASELINE, *order, *_paper_top(table, measured, fitted, rest)])
 
 
 def play_botorch(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def play_botorch(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
     Width and sparsity are places in ordered lists, as for Optuna's samplers; all candidates left
     are compared, so that none is tried twice. It goes on until the best is measured.
     """
-    measured = table.measured(seed)
+    measured = table.measured
     best = verified_best(measured, table.budget)
     order: list[Candidate] = []
     for candidate in _botorch_order(table, measured, seed):
@@ -58,13 +58,20 @@ def play_botorch(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
         is_found = verified_best(known, table.budget) >= best - _TIE
         if is_found and len(order) >= max_trials:
             break
-    return _summary(table, seed, order, stop=max_trials)
+    return summarise_order(table, order, stop=max_trials)
 
 
-def _summary(
-    table: Table, seed: int, order: Sequence[Candidate], stop: int | None = None
+def summarise_order(
+    table: Table, order: Sequence[Candidate], stop: int | None = None
 ) -> dict[str, Any]:
-    measured = table.measured(seed)
+    """Yield what a search was that tried candidates in this order.
+
+    Args:
+        table: The task.
+        order: Candidates, none of them twice.
+        stop: Trials that it would have made; the rest tells when the best was measured.
+    """
+    measured = table.measured
     best = verified_best(measured, table.budget)
 
     def regret(number: int) -> float:
@@ -74,7 +81,7 @@ def _summary(
     until_stop = min(stop or len(order), len(order))
     firsts = (number for number in range(1, len(order) + 1) if regret(number) <= _TIE)
     return {
-        "seed": seed,
+        "seed": table.seed,
         "num_until_best": next(firsts, None),
         "num_repeated": 0,
         "num_until_stop": until_stop,

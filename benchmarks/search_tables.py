@@ -1,23 +1,25 @@
-"""Ground truth for `search.py`: what every candidate of a task yields, and the budget asked for.
+"""Ground truth for `search.py`: what a search would measure of a task, and the budget asked for.
 
 Made-up tables have the structure of published results (`tuning`, `reporting`) or another form
-(`foreign`); `recorded` are trainings that were made once and kept.
+(`foreign`); `recorded` are trainings that were made once and kept. A seed is one search of a
+table: it draws the noise of all measurements anew, or which of the recorded trainings it gets.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from search_tasks import MadeUpTask, Yields, additive, draw_task, draw_yields, foreign, measure
 
 from autoprumux.errors import TrialError
 from autoprumux.evaluators.recorded import RecordedEvaluator
 from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.evaluators.recording_files import load_recording
-from autoprumux.evaluators.synthetic import DEFAULT_GRID, SyntheticEvaluator, SyntheticTask
-from autoprumux.records import Candidate, Measurement
+from autoprumux.evaluators.synthetic import SyntheticTask
+from autoprumux.records import Candidate, Failure, Measurement, TrialRecord, known_cause
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.objective import trial_seed
 from autoprumux.search.space import SearchSpace
@@ -30,20 +32,29 @@ NUM_OTHERS = 3
 """Other tasks of the same model."""
 
 BUDGETS = tuple(half_points / 200 for half_points in range(21))
+NUM_SEEDS = len(BUDGETS)
+"""Searches of a table, so that each of the budgets is asked once."""
 BASELINE = Candidate(1, 0.0)
-SPACE = SearchSpace(tuple(sorted(DEFAULT_GRID)))
 LEAST_CELLS = 20
 """Of a recorded grid; among fewer, what a search tries first is hardly a choice."""
 _RECORDINGS = Path(__file__).parents[1] / "studies" / "recorded"
 _TRIAL_S = 60.0
+_NOISE, _OTHER_NOISE, _POSSIBLE = 3, 4, 5
+"""Streams of random numbers beside those that draw a task (none) and related ones (1)."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A task, all of whose candidates are known, and the budget asked for."""
+    """A task, all of whose candidates are known, as one search sees it."""
 
     recording: Recording
     budget: float
+    seed: int
+    """Of the search."""
+    source: MadeUpTask | None = None
+    """What is true of it; None of a recorded one."""
+    key: tuple[int, ...] = ()
+    """Of the random numbers of a made-up one."""
 
     @property
     def space(self) -> SearchSpace:
@@ -54,17 +65,49 @@ class Table:
         """Yield an evaluator that looks trials up."""
         return RecordedEvaluator(self.recording)
 
-    def measured(self, seed: int = 0) -> dict[Candidate, Measurement]:
-        """Yield what a search with this seed would measure; failed candidates are left out."""
-        evaluator, found = self.evaluator(), {}
+    @cached_property
+    def outcomes(self) -> dict[Candidate, Measurement | Failure]:
+        """What the search would get of every candidate."""
+        evaluator, found = self.evaluator(), dict[Candidate, Measurement | Failure]()
         for candidate in self.recording.candidates:
+            seed = trial_seed(self.seed, candidate)
             try:
-                found[candidate] = evaluator.evaluate(
-                    candidate, trial_seed(seed, candidate), lambda *_: None
-                )
-            except TrialError:
-                continue
+                found[candidate] = evaluator.evaluate(candidate, seed, lambda *_: None)
+            except TrialError as error:
+                found[candidate] = Failure(cause=known_cause(error.cause), message=str(error))
         return found
+
+    @cached_property
+    def measured(self) -> dict[Candidate, Measurement]:
+        """What it would measure; failed candidates are left out."""
+        return {c: m for c, m in self.outcomes.items() if isinstance(m, Measurement)}
+
+    def possible(self, num: int) -> Yields:
+        """Draw what `num` other searches would measure of `recording.candidates`, in order."""
+        rng = np.random.default_rng([*self.key, _POSSIBLE, self.seed])
+        if self.source is not None:
+            return draw_yields(self.source, num, rng)
+        return _draw_recorded(self.recording, num, rng)
+
+    def as_trial(self, number: int, candidate: Candidate) -> TrialRecord:
+        """Yield the outcome of `candidate` as the trial of this number."""
+        found = self.outcomes[candidate]
+        if isinstance(found, Failure):
+            return TrialRecord(number=number, candidate=candidate, state="failed", failure=found)
+        return TrialRecord(number=number, candidate=candidate, state="complete", measurement=found)
+
+    def other_speedups(self) -> dict[Candidate, float]:
+        """Yield the speed-ups of another task of the same model on the same device.
+
+        Of recorded tasks, QQP's, as in the paper, or another's if this is QQP; its own if there is
+        no other.
+        """
+        if self.source is not None:
+            drawn = draw_yields(self.source, 1, np.random.default_rng([*self.key, _OTHER_NOISE]))
+            return dict(zip(self.recording.candidates, drawn.speedups[0].tolist(), strict=True))
+        others = sorted(others_of(self.recording), key=lambda r: (r.task != "qqp", r.name))
+        other = replace(self, recording=others[0]) if others else self
+        return {candidate: m.speedup for candidate, m in other.measured.items()}
 
     def with_equal_costs(self) -> "Table":
         """Yield the table with a minute for each trial, whatever it trains."""
@@ -76,7 +119,7 @@ class Table:
             )
             for trial in self.recording.trials
         )
-        return Table(replace(self.recording, trials=trials), self.budget)
+        return replace(self, recording=replace(self.recording, trials=trials))
 
 
 def num_tables(family: str, most: int) -> int:
@@ -84,33 +127,45 @@ def num_tables(family: str, most: int) -> int:
     return len(_recorded_tables()) if family == RECORDED else most
 
 
-def make_table(family: str, index: int) -> Table:
-    """Draw a task and a budget, or take a recorded one."""
-    if family == RECORDED:
-        return _recorded_tables()[index]
-    rng = np.random.default_rng([FAMILIES[family], index])
-    task = _draw_task(rng)
-    if family == "foreign":
-        return _with_budget(_foreign(task, rng), rng)
-    return _with_budget(_draw_measured(task, rng), rng)
+def is_first_of_task(family: str, index: int) -> bool:
+    """True for one table of each task: recorded tasks have one for each budget."""
+    if family != RECORDED or index == 0:
+        return True
+    before, own = (_recorded_tables()[i][0].name for i in (index - 1, index))
+    return before != own
 
 
-def make_related(family: str, index: int) -> tuple[Table, list[Table]]:
-    """Yield a task with a budget, and other tasks of the same model on the same device.
+def make_table(family: str, index: int, seed: int = 0) -> Table:
+    """Draw a task, or take a recorded one, as the search with this seed sees it.
 
-    Of made-up ones, each parameter of a loss is that of the model, give or take its spread between
-    tasks, and speeds are those of the model. Recorded ones are the recordings of other tasks.
+    A made-up table's budgets are those that some faster model meets; the seeds 0 to 20 go through
+    them from the smallest to the largest. A recorded table has one budget.
     """
     if family == RECORDED:
-        table = make_table(family, index)
-        others = [r for r in _recordings() if _is_other(r, table.recording)]
-        return table, [Table(recording, table.budget) for recording in others]
+        recording, budget = _recorded_tables()[index]
+        return Table(recording, budget, seed)
+    key = (FAMILIES[family], index)
+    rng = np.random.default_rng(key)
+    task = draw_task(rng)
+    return _seen(foreign(task, rng) if family == "foreign" else additive(task, rng), key, seed)
+
+
+def make_related(family: str, index: int, seed: int = 0) -> tuple[Table, list[Table]]:
+    """Yield a task as the search with this seed sees it, and other tasks of the same model.
+
+    Of made-up ones, each parameter of a loss is that of the model, give or take its spread between
+    tasks, and speeds are those of the model. Recorded ones are the recordings of other tasks. The
+    others are the same for all seeds.
+    """
+    if family == RECORDED:
+        table = make_table(family, index, seed)
+        return table, [Table(r, table.budget, 0) for r in others_of(table.recording)]
     rng = np.random.default_rng([FAMILIES[family], index, 1])
-    model, bend = _draw_task(rng), rng.uniform(0.85, 1.15)
+    model, bend = draw_task(rng), rng.uniform(0.85, 1.15)
 
     def task() -> SyntheticTask:
         return replace(
-            _draw_task(rng),
+            draw_task(rng),
             width_loss=model.width_loss * math.exp(0.3 * rng.standard_normal()),
             width_power=float(np.clip(model.width_power + rng.normal(0, 0.15), 0.6, 2.0)),
             sparsity_loss=model.sparsity_loss * math.exp(0.3 * rng.standard_normal()),
@@ -118,89 +173,45 @@ def make_related(family: str, index: int) -> tuple[Table, list[Table]]:
             latency=model.latency,
         )
 
-    tables = [_with_budget(_draw_measured(task(), rng, bend), rng) for _ in range(NUM_OTHERS + 1)]
-    return tables[0], tables[1:]
+    tasks = [additive(task(), rng, bend) for _ in range(NUM_OTHERS + 1)]
+    keys = [(FAMILIES[family], index, 1, place) for place in range(NUM_OTHERS + 1)]
+    others = [_seen(t, k, k[-1]) for t, k in zip(tasks[1:], keys[1:], strict=True)]
+    return _seen(tasks[0], keys[0], seed), others
 
 
-def _draw_task(rng: np.random.Generator) -> SyntheticTask:
-    return SyntheticTask(
-        baseline_accuracy=rng.uniform(0.80, 0.96),
-        chance_accuracy=float(rng.choice([1 / 3, 0.5])),
-        width_loss=0.09 * math.exp(0.6 * rng.standard_normal()),
-        width_power=rng.uniform(0.8, 1.8),
-        sparsity_loss=0.06 * math.exp(0.6 * rng.standard_normal()),
-        sparsity_power=rng.uniform(1.5, 4.5),
-        interaction=rng.uniform(0.0, 0.06),
-        collapse=rng.uniform(1.3, 1.8) if rng.random() < 0.4 else math.inf,
-        latency=(
-            0.10 * math.exp(0.5 * rng.standard_normal()),
-            0.90,
-            0.02 * math.exp(0.8 * rng.standard_normal()),
-        ),
-        num_examples=int(rng.choice([872, 2000, 4000, 5463, 9815])),
-    )
+def others_of(recording: Recording) -> list[Recording]:
+    """Yield the recordings of other tasks with the same model."""
+    return [
+        r
+        for r in _recordings()
+        if r.trainer.get("model") == recording.trainer.get("model") and r.task != recording.task
+    ]
 
 
-def _draw_measured(
-    task: SyntheticTask, rng: np.random.Generator, bend: float | None = None
-) -> dict[Candidate, Measurement]:
-    plateau = rng.uniform(0.0, 0.01) if rng.random() < 0.5 else 0.0
-    bend = rng.uniform(0.85, 1.15) if bend is None else bend
-    return {c: _measure(task, c, plateau, bend, rng) for c in SPACE.candidates}
+def _seen(task: MadeUpTask, key: tuple[int, ...], seed: int) -> Table:
+    """Yield a made-up task with the noise of one search, and a budget."""
+    found = measure(task, np.random.default_rng([*key, _NOISE, seed]))
+    measured = {c: m for c, m in found.items() if isinstance(m, Measurement)}
+    return Table(_as_recording(found), _budget(measured, seed), seed, task, key)
 
 
-def _measure(
-    task: SyntheticTask,
-    candidate: Candidate,
-    plateau: float,
-    bend: float,
-    rng: np.random.Generator,
-) -> Measurement:
-    """Yield the closed form with a plateau, a bent law and noise in both targets."""
-    demo = SyntheticEvaluator(task=replace(task, num_examples=8)).evaluate(
-        candidate, 0, lambda *_: None
-    )
-    accuracy = task.accuracy(candidate)
-    if accuracy > task.chance_accuracy and not candidate.is_baseline:
-        rough = 0.0025 * rng.standard_normal()
-        accuracy = min(accuracy + plateau, task.baseline_accuracy) + rough
-    share = min(max(accuracy, 0.0), 1.0)
-    bent = Candidate(candidate.num_instances, 1.0 - (1.0 - candidate.sparsity) ** bend)
-    noise = 0.0 if candidate.is_baseline else 0.02 * rng.standard_normal()
-    speedup = task.speedup(bent) * math.exp(noise)
-    return replace(
-        demo,
-        accuracy=rng.binomial(task.num_examples, share) / task.num_examples,
-        num_examples=task.num_examples,
-        throughput=replace(demo.throughput, speedup=speedup),
-    )
+def _budget(measured: Mapping[Candidate, Measurement], seed: int) -> float:
+    """Yield one of the budgets that some faster model meets, a larger one for a larger seed."""
+    met = [b for b in BUDGETS if verified_best(measured, b) > 1.0] or BUDGETS[-1:]
+    return met[(seed % NUM_SEEDS) * len(met) // NUM_SEEDS]
 
 
-def _foreign(task: SyntheticTask, rng: np.random.Generator) -> dict[Candidate, Measurement]:
-    """Yield losses that multiply, saturate at a floor, and rise in steps between widths."""
-    steps = np.sort(rng.gamma(1.5, 0.035, 3))
-    jumps = dict(zip((1, 2, 5, 10), (0.0, *steps), strict=True))
-    knee, depth = rng.uniform(0.7, 0.97), rng.uniform(0.02, 0.3)
-    sharpness, floor = rng.uniform(8.0, 30.0), rng.uniform(0.08, 0.4)
-    measured = _draw_measured(replace(task, collapse=math.inf), rng)
-    for candidate, measurement in measured.items():
-        if not candidate.is_baseline:
-            pruned = depth / (1.0 + math.exp(-sharpness * (candidate.sparsity - knee)))
-            kept = (1.0 - jumps[candidate.num_instances] / floor) * (1.0 - pruned / floor)
-            loss = floor * (1.0 - max(kept, 0.0)) + 0.0025 * rng.standard_normal()
-            share = min(max(task.baseline_accuracy - loss, 0.0), 1.0)
-            num = task.num_examples
-            measured[candidate] = replace(measurement, accuracy=rng.binomial(num, share) / num)
-    return measured
-
-
-def _with_budget(measured: Mapping[Candidate, Measurement], rng: np.random.Generator) -> Table:
-    faster = [budget for budget in BUDGETS if verified_best(measured, budget) > 1.0]
+def _as_recording(found: Mapping[Candidate, Measurement | Failure]) -> Recording:
     trials = tuple(
-        RecordedTrial(candidate=candidate, seed=0, measurement=measurement)
-        for candidate, measurement in measured.items()
+        RecordedTrial(
+            candidate=c,
+            seed=0,
+            measurement=m if isinstance(m, Measurement) else None,
+            failure=m if isinstance(m, Failure) else None,
+        )
+        for c, m in found.items()
     )
-    recording = Recording(
+    return Recording(
         name="table",
         task="synthetic",
         data_fingerprint="synthetic",
@@ -210,7 +221,17 @@ def _with_budget(measured: Mapping[Candidate, Measurement], rng: np.random.Gener
         recorded="",
         trials=trials,
     )
-    return Table(recording, float(rng.choice(faster or BUDGETS[-1:])))
+
+
+def _draw_recorded(recording: Recording, num: int, rng: np.random.Generator) -> Yields:
+    """Draw one of the recorded trainings of each candidate, `num` times."""
+    columns = []
+    for candidate in recording.candidates:
+        own = [t.measurement for t in recording.trials if t.candidate == candidate]
+        values = [(m.accuracy, m.speedup, 1.0) if m else (0.0, 1.0, 0.0) for m in own]
+        columns.append(np.array(values)[rng.integers(len(own), size=num)])
+    accuracies, speedups, is_trained = np.stack(columns, axis=1).transpose(2, 0, 1)
+    return Yields(accuracies=accuracies, speedups=speedups, is_trained=is_trained > 0.0)
 
 
 @lru_cache
@@ -221,12 +242,11 @@ def _recordings() -> tuple[Recording, ...]:
 
 
 @lru_cache
-def _recorded_tables() -> tuple[Table, ...]:
-    """Yield every recording with every budget that a model faster than the baseline meets."""
-    tables = [Table(recording, budget) for recording in _recordings() for budget in BUDGETS]
-    return tuple(t for t in tables if verified_best(t.measured(), t.budget) > 1.0)
-
-
-def _is_other(recording: Recording, own: Recording) -> bool:
-    is_same_model = recording.trainer.get("model") == own.trainer.get("model")
-    return is_same_model and recording.task != own.task
+def _recorded_tables() -> tuple[tuple[Recording, float], ...]:
+    """Yield every recording with every budget that, with any seed, a faster model meets."""
+    found = []
+    for recording in _recordings():
+        seen = [Table(recording, 0.0, seed).measured for seed in range(NUM_SEEDS)]
+        met = [b for b in BUDGETS if all(verified_best(measured, b) > 1.0 for measured in seen)]
+        found += [(recording, budget) for budget in met]
+    return tuple(found)

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -11,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def benchmark():
-    parts = ("search_tables", "search_rivals", "search_report")
+    parts = [path.stem for path in FOLDER.glob("search_*.py")]
     sys.path.insert(0, str(FOLDER))
     spec = importlib.util.spec_from_file_location("benchmark_of_search", FOLDER / "search.py")
     module = importlib.util.module_from_spec(spec)
@@ -19,7 +20,7 @@ def benchmark():
     spec.loader.exec_module(module)
     sys.path.remove(str(FOLDER))
     yield module
-    for name in (spec.name, *parts):
+    for name in (spec.name, "common", *parts):
         sys.modules.pop(name, None)
 
 
@@ -38,34 +39,74 @@ def report(benchmark):
     return sys.modules["search_report"]
 
 
+@pytest.fixture
+def oracle(benchmark):
+    return sys.modules["search_oracle"]
+
+
+@pytest.fixture
+def checks(benchmark):
+    return sys.modules["search_checks"]
+
+
 def options(folder, **changes):
-    defaults = {"family": "tuning", "tables": 2, "samplers": "grid", "seeds": 1, "shard": "0/1"}
-    return Namespace(out=folder, **(defaults | changes))
+    defaults = {"family": "tuning", "tables": 2, "samplers": "grid", "seeds": 1, "thin": 1}
+    return Namespace(out=folder, **(defaults | {"shard": "0/1", "record": None} | changes))
 
 
 def case(index, firsts, sampler="performance_model"):
     searches = [
         {
+            "seed": seed,
             "num_until_best": first,
             "num_repeated": 0,
             "num_until_stop": 8,
             "regret_at_stop": 0.0,
             "regret_after": {str(number): 0.01 for number in (4, 6, 8, 12, 16)},
         }
-        for first in firsts
+        for seed, first in enumerate(firsts)
     ]
     return {"index": index, "sampler": sampler, "num_candidates": 36, "searches": searches}
+
+
+@pytest.mark.parametrize("family", ["reporting", "foreign"])
+def test_each_seed_draws_the_noise_of_the_same_task_anew(tables, family):
+    seen = [tables.make_table(family, 0, seed) for seed in range(tables.NUM_SEEDS)]
+
+    accuracies = {tuple(m.accuracy for m in table.measured.values()) for table in seen}
+    assert len(accuracies) == tables.NUM_SEEDS
+    assert all(table.source == seen[0].source for table in seen)
+    assert seen[3] == tables.make_table(family, 0, 3)
+
+
+def test_the_seeds_of_a_table_ask_for_all_budgets_that_a_faster_model_meets(tables):
+    asked = {
+        tables.make_table("reporting", index, seed).budget
+        for index in range(4)
+        for seed in range(tables.NUM_SEEDS)
+    }
+    first = [tables.make_table("reporting", 0, seed).budget for seed in range(tables.NUM_SEEDS)]
+
+    assert asked == set(tables.BUDGETS)
+    assert first[0] < first[10] < first[20] == 0.10
+
+
+def test_other_tasks_are_the_same_for_every_seed(tables):
+    (one, others), (another, same) = (tables.make_related("tuning", 2, seed) for seed in (0, 1))
+
+    assert others == same
+    assert one.measured != another.measured
 
 
 @pytest.mark.parametrize("family", ["tuning", "foreign"])
 def test_a_table_has_a_model_faster_than_the_baseline_within_its_budget(tables, family):
     for index in range(10):
         table = tables.make_table(family, index)
-        measured = table.measured()
+        measured = table.measured
 
         baseline = measured[tables.BASELINE]
         assert baseline.speedup == 1.0
-        assert len(measured) == 36
+        assert len(table.outcomes) == 36
         assert any(
             m.speedup > 1.0 and baseline.accuracy - m.accuracy <= table.budget + 1e-9
             for m in measured.values()
@@ -82,10 +123,10 @@ def test_the_families_share_no_table(tables):
 def test_losses_of_foreign_tables_do_not_add_up(tables):
     misfits = {"tuning": [], "foreign": []}
     for family, found in misfits.items():
-        for index in range(20):
-            measured = tables.make_table(family, index).measured()
-            base = measured[tables.BASELINE].accuracy
-            loss = {(c.num_instances, c.sparsity): base - m.accuracy for c, m in measured.items()}
+        for index in range(40):
+            accuracies = tables.make_table(family, index).source.accuracies
+            base = accuracies[tables.BASELINE]
+            loss = {(c.num_instances, c.sparsity): base - a for c, a in accuracies.items()}
             both = loss[10, 0.0] + loss[1, 0.95]
             if 0.05 < loss[10, 0.95] < 0.4:
                 found.append(loss[10, 0.95] / both)
@@ -113,8 +154,8 @@ def test_other_recorded_tasks_are_those_of_the_same_model(tables):
 def test_with_equal_costs_every_trial_takes_as_long(tables):
     table = tables.make_table("tuning", 0)
 
-    durations = {m.duration_s for m in table.measured().values()}
-    equal = {m.duration_s for m in table.with_equal_costs().measured().values()}
+    durations = {m.duration_s for m in table.measured.values()}
+    equal = {m.duration_s for m in table.with_equal_costs().measured.values()}
 
     assert len(durations) > 3
     assert len(equal) == 1
@@ -122,7 +163,7 @@ def test_with_equal_costs_every_trial_takes_as_long(tables):
 
 def test_the_papers_design_trains_its_24_cells_and_its_top_three(tables, rivals):
     for seed in range(3):
-        played = rivals.play_paper(tables.make_table("tuning", 1), seed, 16)
+        played = rivals.play_paper(tables.make_table("tuning", 1, seed), seed, 16)
 
         assert 24 <= played["num_until_stop"] <= 27
         assert played["num_repeated"] == 0
@@ -143,8 +184,7 @@ def test_botorch_finds_the_best_and_repeats_nothing(tables, rivals):
 
 
 def test_a_benchmark_goes_on_where_it_stopped(benchmark, tmp_path, capsys):
-    samplers = "performance_model,grid,coverage,hits"
-    asked = options(tmp_path, samplers=samplers)
+    asked = options(tmp_path, samplers="grid", seeds=2)
     benchmark.run(asked)
     kept, lost = tmp_path / "tuning-001-grid.json", tmp_path / "tuning-000-grid.json"
     before = {file: file.read_text() for file in tmp_path.iterdir()}
@@ -152,24 +192,66 @@ def test_a_benchmark_goes_on_where_it_stopped(benchmark, tmp_path, capsys):
     lost.unlink()
 
     benchmark.run(asked)
+    benchmark.run(options(tmp_path, samplers="grid", seeds=3))
+
+    two, three = (json.loads(text)["searches"] for text in (before[lost], lost.read_text()))
+    assert len(before) == 2
+    assert [search["seed"] for search in three] == [0, 1, 2]
+    assert three[:2] == two
+    assert len(json.loads(kept.read_text())["searches"]) == 3
+
+
+def test_a_seed_that_is_there_is_not_played_again(benchmark, tmp_path):
+    asked = options(tmp_path, samplers="grid", seeds=2)
+    benchmark.run(asked)
+    file = tmp_path / "tuning-000-grid.json"
+    file.write_text(file.read_text().replace('"seed": 0', '"played": true, "seed": 0'))
+
+    benchmark.run(options(tmp_path, samplers="grid", seeds=4))
+
+    searches = json.loads(file.read_text())["searches"]
+    assert ["played" in search for search in searches] == [True, False, False, False]
+
+
+def test_thinned_seeds_are_among_all_of_a_table_and_occur_alike(benchmark):
+    thinned = [benchmark.seeds_of(index, 21, 7) for index in range(21)]
+
+    assert all(len(seeds) == 3 for seeds in thinned)
+    assert [sum(seed in seeds for seeds in thinned) for seed in range(21)] == [3] * 21
+    for index in range(21):
+        (seed,) = benchmark.seeds_of(index, 21, 21)
+        assert seed in thinned[index]
+
+
+def test_tables_and_record_have_what_was_asked(benchmark, tmp_path, capsys):
+    samplers = "performance_model,random,oracle,related,coverage,coverage_related,hits"
+    asked = options(tmp_path, tables=1, samplers=samplers, record=tmp_path / "record.json")
+    benchmark.run(asked)
+
     benchmark.print_tables(asked)
 
-    assert len(before) == 8
-    assert '"kept"' in kept.read_text()
-    assert lost.read_text() == before[lost]
     printed = capsys.readouterr().out
-    for part in ("performance_model", "after 12", "top three", "speedup"):
+    for part in (
+        "| `performance_model` | 1 (1) |",
+        "after 12, %",
+        "oracle, our 12",
+        "other tasks",
+    ):
         assert part in printed
+    record = json.loads(asked.record.read_text())
+    assert record["command"]
+    assert "commit" in record
+    assert {row["sampler"] for row in record["searches"]} >= {"`oracle`", "`random`"}
+    assert len(record["hits"]) == 4
+    assert {row["prior"] for row in record["coverage"]} == {"none", "other tasks"}
 
 
-def test_random_samplers_search_a_table_with_every_seed_and_others_once(benchmark, tmp_path):
-    random, ours = (
-        benchmark.run_case("tuning", 0, sampler, 3) for sampler in ("random", "performance_model")
-    )
+def test_a_recorded_task_is_asked_for_hits_once(benchmark, tables):
+    num = tables.num_tables("recorded", 0)
+    firsts = [index for index in range(num) if tables.is_first_of_task("recorded", index)]
 
-    assert [search["seed"] for search in random["searches"]] == [0, 1, 2]
-    assert len({search["num_until_best"] for search in random["searches"]}) > 1
-    assert len(ours["searches"]) == 1
+    names = [tables.make_table("recorded", index).recording.name for index in range(num)]
+    assert [names[index] for index in firsts] == sorted(set(names))
 
 
 def test_shards_are_the_whole_family(benchmark, tmp_path):
@@ -187,8 +269,8 @@ def test_an_interval_holds_the_median_and_the_test_is_one_sided(report):
 
     best, worst = report._search_rows([*theirs, *ours])
 
-    assert (best["sampler"], best["searches"]) == ("performance_model", 40)
-    assert (worst["sampler"], worst["searches"]) == ("random", 120)
+    assert (best["sampler"], best["tables (searches)"]) == ("`performance_model`", "40 (40)")
+    assert (worst["sampler"], worst["tables (searches)"]) == ("`random`", "40 (120)")
     assert float(worst["p"]) < 1e-6
     low, high = best["mean"].split("(")[1].rstrip(")").split("-")
     assert float(low) < np.mean([c["searches"][0]["num_until_best"] for c in ours]) < float(high)
@@ -199,19 +281,40 @@ def test_an_interval_holds_the_median_and_the_test_is_one_sided(report):
 
 
 def test_a_best_model_that_was_never_measured_counts_as_one_more_than_there_are(report):
-    assert report._firsts(case(0, [None, 4])) == [37, 4]
+    assert report.firsts_of(case(0, [None, 4])) == {0: 37, 1: 4}
 
 
-def test_a_plot_has_a_line_for_each_sampler(benchmark, report, tmp_path):
-    asked = options(tmp_path, samplers="performance_model,random")
+def test_a_test_compares_the_seeds_that_both_played(report):
+    slow = [case(i, [20 + i % 3] * 3, "random") for i in range(20)]
+    mine = [case(i, [30, 2, 2]) for i in range(20)]
+    for played in slow:
+        del played["searches"][0]
+
+    rows = report._search_rows([*mine, *slow])
+
+    assert float(rows[1]["p"]) < 1e-3
+
+
+def test_an_oracle_is_not_tested_against(report):
+    cases = [case(i, [4], name) for i in range(9) for name in ("performance_model", "oracle")]
+
+    assert {row["sampler"]: row["p"] for row in report._search_rows(cases)}["`oracle`"] == ""
+
+
+def test_plots_have_lines_for_samplers_and_levels(benchmark, tmp_path):
+    asked = options(tmp_path, samplers="performance_model,random,coverage")
     benchmark.run(asked)
     for name in ("one.svg", "other.svg"):
-        report.save_plot(Namespace(**vars(asked), image=tmp_path / name))
+        benchmark.save_plots(Namespace(**vars(asked), image=tmp_path / name))
 
-    drawn = (tmp_path / "one.svg").read_text()
-    assert "performance model (2)" in drawn
-    assert "random (2)" in drawn
-    assert drawn == (tmp_path / "other.svg").read_text()
+    for end, parts in {
+        "": ("performance model (2)", "random (2)"),
+        "-regret": ("performance model (2)", "random (2)"),
+        "-calibration": ("90 %, prior: none", "speed-ups"),
+    }.items():
+        drawn = (tmp_path / f"one{end}.svg").read_text()
+        assert all(part in drawn for part in parts)
+        assert drawn == (tmp_path / f"other{end}.svg").read_text()
 
 
 def test_a_prior_is_compared_with_the_same_tables_without_it(report):
@@ -220,17 +323,76 @@ def test_a_prior_is_compared_with_the_same_tables_without_it(report):
 
     rows = {row["sampler"]: row["p"] for row in report._search_rows(cases)}
 
-    assert float(rows["related"]) < 1e-3
-    assert rows["unrelated"] == rows["performance_model"] == ""
+    assert float(rows["`related`"]) < 1e-3
+    assert rows["`unrelated`"] == rows["`performance_model`"] == ""
 
 
 def test_a_prior_makes_searches_of_recorded_tasks_shorter(benchmark):
     told, alone = (
-        [
-            benchmark.run_case("recorded", index, sampler)["searches"][0]
-            for index in range(0, 80, 10)
-        ]
+        [next(benchmark.run_case("recorded", index, sampler)) for index in range(0, 80, 10)]
         for sampler in ("related", "performance_model")
     )
 
     assert sum(s["num_until_best"] for s in told) < sum(s["num_until_best"] for s in alone)
+
+
+def test_an_oracle_that_is_told_everything_names_the_best(tables, oracle):
+    for index in range(5):
+        table = tables.make_table("reporting", index)
+        budgets = tables.BUDGETS
+
+        tops = oracle.rank_knowing(table, table.recording.candidates, budgets)
+
+        baseline = table.measured[tables.BASELINE].accuracy
+        for budget, top in zip(budgets, tops, strict=True):
+            within = {
+                c: m.speedup
+                for c, m in table.measured.items()
+                if baseline - m.accuracy <= budget + 1e-9
+            }
+            assert top[0] == max(within, key=within.get)
+
+
+def test_no_ranking_of_the_same_trials_has_more_hits_than_the_oracles(tables, checks):
+    found = [
+        checks.check_hits(tables.make_table("reporting", index, index), index, 16)
+        for index in range(6)
+    ]
+
+    means = {key: np.mean([one[key] for one in found]) for key in found[0] if "rate" in key}
+    assert means["oracle_hit_rate"] >= means["hit_rate"] - 0.02
+    assert 0.5 < means["paper_hit_rate"] <= 1.0
+
+
+def test_an_oracle_needs_few_trials_but_cannot_see_noise(tables, oracle):
+    firsts = [
+        oracle.play_oracle(tables.make_table("reporting", index, index), index, 16)
+        for index in range(21)
+    ]
+
+    numbers = [first["num_until_best"] for first in firsts]
+    assert all(numbers)
+    assert 2.0 <= np.mean(numbers) < 4.0
+
+
+def test_an_oracle_knows_recorded_trainings_but_not_which_one_it_gets(tables, oracle):
+    table = tables.make_table("recorded", 5)
+
+    possible = table.possible(200)
+
+    for place, candidate in enumerate(table.recording.candidates):
+        recorded = {
+            t.measurement.accuracy for t in table.recording.trials if t.candidate == candidate
+        }
+        assert set(possible.accuracies[:, place]) == recorded
+    assert oracle.play_oracle(table, 0, 16)["num_until_best"] < 10
+
+
+def test_the_papers_table_holds_speeds_of_another_task(tables):
+    own, recorded = tables.make_table("reporting", 0), tables.make_table("recorded", 0)
+
+    for table in (own, recorded):
+        theirs = table.other_speedups()
+        ratios = [theirs[c] / m.speedup for c, m in table.measured.items() if not c.is_baseline]
+        assert max(abs(np.log(ratios))) > 0.01
+        assert np.median(ratios) == pytest.approx(1.0, abs=0.3)
