@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from model_strategies import random_groups, random_masks, random_model
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from trainers.config import (
     AccuracyConfig,
@@ -21,7 +22,7 @@ from trainers.data.builtin import unlabelled_texts
 from trainers.data.encoding import Encoded
 from trainers.models.batch import Batch
 from trainers.models.checkpoints import save_model
-from trainers.models.masks import Gates, Masks, open_masks
+from trainers.models.masks import Gates, Masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 from trainers.phase_config import (
@@ -93,15 +94,8 @@ def make_model() -> Callable[..., MuxedBert]:
     def build(
         num_instances: int = 1, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes
     ) -> MuxedBert:
-        torch.manual_seed(seed)
-        model = MuxedBert(replace(TINY, num_instances=num_instances, **changes))
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if not name.endswith("keys"):
-                    noise = torch.randn(parameter.shape, generator=generator)
-                    parameter.add_(noise * (0.2 if "norm" in name else 0.1))
-        return model.to(dtype).eval()
+        shape = replace(TINY, num_instances=num_instances, **changes)
+        return random_model(shape, seed=seed, dtype=dtype)
 
     return build
 
@@ -109,38 +103,14 @@ def make_model() -> Callable[..., MuxedBert]:
 @pytest.fixture(scope="session")
 def make_groups() -> Callable[..., Batch]:
     """Build `(B, N, T)` random tokens with padding on the right of most sequences."""
-
-    def build(
-        num_instances: int = 1, *, num_groups: int = 3, length: int = 9, seed: int = 0
-    ) -> Batch:
-        generator = torch.Generator().manual_seed(seed)
-        size = (num_groups, num_instances, length)
-        ids = torch.randint(5, 100, size, generator=generator)
-        lengths = torch.randint(2, length + 1, size[:2], generator=generator)
-        attention_mask = torch.arange(length) < lengths[..., None]
-        types = (torch.arange(length) >= lengths[..., None] // 2) & attention_mask
-        return Batch(ids * attention_mask, attention_mask, types.long())
-
-    return build
+    return random_groups
 
 
 @pytest.fixture(scope="session")
 def make_masks() -> Callable[..., Masks]:
     """Draw gate values for the tiny shape: about `closed` of them are zero, the others `soft`."""
 
-    def build(*, seed: int = 0, closed: float = 0.4, soft: bool = False) -> Masks:
-        generator = torch.Generator().manual_seed(seed)
-
-        def draw(gate: Tensor) -> Tensor:
-            values = torch.rand(gate.shape, generator=generator, dtype=torch.float64)
-            is_open = torch.rand(gate.shape, generator=generator) >= closed
-            return is_open * (0.2 + 0.8 * values if soft else torch.ones_like(values))
-
-        masks = Masks(**{name: draw(gate) for name, gate in vars(open_masks(TINY)).items()})
-        masks.hidden[0] = 1.0  # a model needs one dimension
-        return masks
-
-    return build
+    return partial(random_masks, TINY)
 
 
 @pytest.fixture(scope="session")

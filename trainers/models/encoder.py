@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.models.batch import is_all
 from trainers.models.masks import Masks
 from trainers.models.shape import MuxedBertShape
 
@@ -19,6 +20,9 @@ def masked_layer_norm(x: Tensor, norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
     Returns:
         `(..., D)`: the layer norm of the sub-vector scaled by the gate, zero elsewhere.
     """
+    if hidden.device.type == "cpu" and is_all(hidden != 0):
+        normed: Tensor = norm(x)  # exactly what a model without gates computes, and faster
+        return normed * hidden
     is_open = (hidden != 0).to(x.dtype)
     count = is_open.sum().clamp(min=1)
     mean = (x * is_open).sum(dim=-1, keepdim=True) / count

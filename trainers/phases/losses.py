@@ -12,20 +12,20 @@ from torch.nn import functional as F
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of `(B, N, C)` logits with `(B, N)` class ids, mean over sequences."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+    return F.cross_entropy(_precise(logits).flatten(0, 1), labels.flatten())
 
 
 def logit_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of softened predictions `(B, N, C)`, mean over sequences."""
-    log_student = F.log_softmax(student.flatten(0, 1).float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.flatten(0, 1).float() / temperature, dim=-1)
+    log_student = F.log_softmax(_precise(student).flatten(0, 1) / temperature, dim=-1)
+    log_teacher = F.log_softmax(_precise(teacher).flatten(0, 1) / temperature, dim=-1)
     divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 
 
 def masked_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of `(..., D)` states over the places where `mask` `(...)` is true."""
-    squares = (student.float() - teacher.float()).square().mean(dim=-1)
+    squares = (_precise(student) - _precise(teacher)).square().mean(dim=-1)
     return (squares * mask).sum() / mask.sum().clamp(min=1)
 
 
@@ -71,6 +71,11 @@ def layer_distillation(
         for row, layer in pairs
     ]
     return torch.stack(losses).sum()
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """Yield the tensor in single precision at least: sums of halves lose what losses tell."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _at(states: Tensor, places: Tensor) -> Tensor:

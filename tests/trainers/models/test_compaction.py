@@ -4,6 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_strategies import (
+    TOLERANCES,
+    difference,
+    dtypes,
+    groups_of,
+    random_masks,
+    random_model,
+    seeds,
+    shapes,
+    sizes,
+)
 
 from trainers.errors import ShapeError
 from trainers.models.compaction import compact, compacted_shape
@@ -13,8 +24,7 @@ from trainers.models.masks import masks_to, open_masks
 def largest_difference(model, masks, batch):
     """Largest difference of the logits, relative to their spread."""
     with torch.no_grad():
-        gated, sliced = model(batch, masks), compact(model, masks)(batch)
-    return float((gated - sliced).abs().max() / gated.std().clamp(min=1e-3))
+        return difference(compact(model, masks)(batch), model(batch, masks))
 
 
 @pytest.mark.parametrize("embed_mode", ["two_pass", "single_pass"])
@@ -31,31 +41,22 @@ def test_compacted_model_equals_the_masked_one(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10_000),
-    num_instances=st.sampled_from([1, 2, 5]),
-    embed_mode=st.sampled_from(["two_pass", "single_pass"]),
-    mask_mode=st.sampled_from(["union", "none"]),
+    shape=shapes(),
+    size=sizes(),
+    dtype=dtypes(has_half=True),
+    seed=seeds(),
     closed=st.floats(0.0, 0.95),
     soft=st.booleans(),
 )
 def test_compacted_model_equals_the_masked_one_for_any_gates(
-    make_model, make_groups, make_masks, seed, num_instances, embed_mode, mask_mode, closed, soft
+    shape, size, dtype, seed, closed, soft
 ):
-    model = make_model(num_instances, seed=seed, embed_mode=embed_mode, mask_mode=mask_mode)
-    batch = make_groups(num_instances, seed=seed)
-    masks = make_masks(seed=seed, closed=closed, soft=soft)
+    model = random_model(shape, seed=seed, dtype=dtype)
+    masks = random_masks(shape, seed=seed, closed=closed, soft=soft, dtype=dtype)
 
-    assert largest_difference(model, masks, batch) < 1e-10
+    found = largest_difference(model, masks, groups_of(shape, size, seed))
 
-
-@pytest.mark.parametrize("num_instances", [1, 2])
-def test_compacted_model_equals_the_masked_one_in_single_precision(
-    make_model, make_groups, make_masks, num_instances
-):
-    model = make_model(num_instances, dtype=torch.float32)
-    masks = masks_to(make_masks(soft=True), model.embeddings.tokens.weight)
-
-    assert largest_difference(model, masks, make_groups(num_instances)) < 1e-4
+    assert found < TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize("closed", ["head_layers", "heads", "feedforward_layers", "intermediate"])
@@ -70,6 +71,28 @@ def test_skipped_layers_are_skipped_by_both_models(make_model, make_groups, num_
     is_attention = closed in ("head_layers", "heads")
     assert shape.head_counts == ((4, 0, 4) if is_attention else (4, 4, 4))
     assert shape.feedforward_sizes == ((64, 64, 64) if is_attention else (64, 0, 64))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shape=shapes(),
+    size=sizes(),
+    dtype=dtypes(has_half=True),
+    seed=seeds(),
+    closed=st.sampled_from(["head_layers", "heads", "feedforward_layers", "intermediate"]),
+)
+def test_a_skipped_layer_of_any_model_is_skipped_by_both(shape, size, dtype, seed, closed):
+    model = random_model(shape, seed=seed, dtype=dtype)
+    masks = random_masks(shape, seed=seed, closed=0.2, soft=True, dtype=dtype)
+    layer = seed % shape.num_layers
+    getattr(masks, closed)[layer] = 0
+
+    found = largest_difference(model, masks, groups_of(shape, size, seed))
+
+    assert found < TOLERANCES[dtype]
+    left = compacted_shape(shape, masks)
+    is_attention = closed in ("head_layers", "heads")
+    assert (left.head_counts if is_attention else left.feedforward_sizes)[layer] == 0
 
 
 def test_a_closed_layer_and_a_layer_of_closed_heads_are_the_same(make_model, make_groups):

@@ -1,5 +1,7 @@
-import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_strategies import TOLERANCES, difference, dtypes, seeds
 from torch.nn import functional as F
 
 from trainers.models.demux import RsaDemultiplexer
@@ -10,21 +12,33 @@ def make_demux(num_instances=3, hidden_size=24, num_layers=2):
     return RsaDemultiplexer(num_instances, hidden_size, 32, num_layers, 1e-12).double()
 
 
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_cached_keys_equal_the_concatenation_of_key_and_state(num_layers):
-    demux = make_demux(num_layers=num_layers)
-    states = torch.randn(2, 5, 24, dtype=torch.float64)
+@settings(max_examples=25, deadline=None)
+@given(
+    num_instances=st.sampled_from([2, 3, 5, 10]),
+    hidden_size=st.integers(1, 40),
+    dense_size=st.sampled_from([8, 32]),
+    num_layers=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 5)),
+    dtype=dtypes(has_half=True),
+    seed=seeds(),
+)
+def test_cached_keys_equal_the_concatenation_of_key_and_state(
+    num_instances, hidden_size, dense_size, num_layers, size, dtype, seed
+):
+    torch.manual_seed(seed)
+    demux = RsaDemultiplexer(num_instances, hidden_size, dense_size, num_layers, 1e-12).to(dtype)
+    states = torch.randn(*size, hidden_size).to(dtype)
 
     yielded = demux(states)
 
-    weight = torch.cat([demux.key.weight, demux.state.weight], dim=1)  # (32, 32 + 24)
-    for i in range(3):
-        keys = demux.keys[i].expand(2, 5, 32)
+    weight = torch.cat([demux.key.weight, demux.state.weight], dim=1)  # (dense, dense + hidden)
+    for i in range(num_instances):
+        keys = demux.keys[i].expand(*size, dense_size)
         first = F.linear(torch.cat([keys, states], dim=-1), weight, demux.key.bias)
         hidden = demux.norms[0](F.gelu(first))
         for layer, norm in zip(demux.layers, list(demux.norms)[1:], strict=True):
             hidden = norm(hidden + F.gelu(layer(hidden)))
-        torch.testing.assert_close(yielded[:, :, i], hidden, atol=1e-12, rtol=0)
+        assert difference(yielded[:, :, i], hidden) < TOLERANCES[dtype]
 
 
 def test_single_slots_equal_those_of_the_full_demultiplexing():

@@ -1,7 +1,19 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_strategies import (
+    dtypes,
+    groups_of,
+    random_masks,
+    random_model,
+    seeds,
+    shapes,
+    sizes,
+)
 
 from trainers.models import folding
 from trainers.models.compaction import compact
@@ -62,6 +74,36 @@ def test_folded_models_have_the_logits_of_unfolded_ones(
 
     model.fold(groups.input_ids.shape[-1])
     found = logits(model, groups)
+
+    assert is_folded(model)
+    assert difference(found, expected) < TOLERANCE[dtype]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=shapes(widths=(2, 3, 5)),
+    size=sizes(),
+    dtype=dtypes(),
+    seed=seeds(),
+    closed=st.floats(0, 0.9),
+    table=st.sampled_from([0, folding.LARGEST_TABLE]),
+    cached=st.integers(20, 400),
+    words=st.sampled_from(list(MODES.values())),
+)
+def test_folded_models_of_any_shape_have_the_logits_of_unfolded_ones(
+    shape, size, dtype, seed, closed, table, cached, words
+):
+    shape = replace(shape, **words)
+    masks = random_masks(shape, seed=seed, closed=closed, soft=True, dtype=dtype)
+    model = compact(random_model(shape, seed=seed, dtype=dtype), masks)
+    groups = typed(groups_of(shape, size, seed), words)
+    expected = logits(model, groups)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folding, "LARGEST_TABLE", table)
+        patch.setattr(folding, "NUMBERS_IN_CACHE", cached)
+        model.fold(size["length"])
+        found = logits(model, groups)
 
     assert is_folded(model)
     assert difference(found, expected) < TOLERANCE[dtype]

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_strategies import seeds
 from torch.nn import functional as F
 
 from trainers.phases.layers import identity_map
@@ -34,14 +35,35 @@ def test_distillation_is_zero_when_the_student_equals_the_teacher():
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), constant=st.floats(-5, 5), temperature=st.floats(0.5, 5))
-def test_distillation_ignores_a_constant_added_to_the_logits(seed, constant, temperature):
-    student, teacher = random_logits(seed), random_logits(seed + 1)
+@given(
+    seed=seeds(),
+    num_classes=st.integers(2, 5),
+    constant=st.floats(-5, 5),
+    temperature=st.floats(0.5, 5),
+)
+def test_distillation_ignores_a_constant_added_to_the_logits(
+    seed, num_classes, constant, temperature
+):
+    student, teacher = (random_logits(seed + k, num_classes).double() for k in range(2))
 
     moved = logit_distillation(student + constant, teacher - constant, temperature)
 
     expected = logit_distillation(student, teacher, temperature)
-    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-4)
+    assert moved.dtype == torch.float64
+    torch.testing.assert_close(moved, expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_losses_of_less_than_double_precision_are_in_single(dtype):
+    student, teacher = (random_logits(k).to(dtype) for k in range(2))
+
+    losses = [
+        logit_distillation(student, teacher, 2.0),
+        task_loss(student, torch.zeros(4, 2, dtype=torch.long)),
+        masked_mse(student, teacher, torch.ones(4, 2, dtype=torch.bool)),
+    ]
+
+    assert {loss.dtype for loss in losses} == {torch.float32}
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
