@@ -27,9 +27,11 @@ def test_the_tests_of_every_oracle_exist(row):
     found = named_tests(row)
 
     assert found
+    assert all(name for _, name in found), "a file alone says nothing of what is tested"
     for file, name in found:
         text = (TESTS / "trainers" / file).read_text(encoding="utf-8")
-        assert re.search(rf"^def test_\w*{name.removeprefix('test_')}\w*\(", text, re.MULTILINE)
+        whole = name if name.startswith("test_") else rf"test_\w*{name}\w*"
+        assert re.search(rf"^def {whole}\(", text, re.MULTILINE), f"{name} is not in {file}"
 
 
 def test_no_oracle_is_without_a_test():

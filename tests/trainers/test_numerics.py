@@ -13,9 +13,10 @@ from trainers.measure.accuracy import predict_logits
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
 from trainers.models.muxed_bert import MuxedBert, initialise
-from trainers.phase_config import FinetuneConfig, PrimeConfig, PruneConfig
+from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
 from trainers.phases.finetune import FinetuneProgram
 from trainers.phases.precision import Precision
+from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
 from trainers.phases.prune import PruneProgram
 from trainers.phases.teachers import TeacherModels
@@ -78,6 +79,12 @@ def make_program(kind, make_model, make_encoded, dtype=torch.float32):
         torch.manual_seed(0)
         head = TokenHead(32, 100, 1e-12)
         return PrimeProgram(model, head, train, PrimeConfig(**size), **shared)
+    if kind == "pretrain":
+        torch.manual_seed(0)
+        head = TokenHead(32, 100, 1e-12)
+        plain = make_model(1, seed=9, dtype=torch.float32, embed_mode="single_pass")
+        config = PretrainConfig(**size, detect_weight=0.5, retrieval_weight=0.1)
+        return PretrainProgram(model, head, plain, train, (0, 1, 2, 3, 4), config, **shared)
     teacher = make_model(2, seed=9, dtype=torch.float32, embed_mode="single_pass")
     if kind == "finetune":
         config = FinetuneConfig(**size, distill_weight=0.5)
@@ -101,7 +108,7 @@ def run_losses(program) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("kind", ["prime", "finetune", "prune"])
+@pytest.mark.parametrize("kind", ["prime", "pretrain", "finetune", "prune"])
 def test_losses_of_twenty_updates_are_the_pinned_ones(make_model, make_encoded, kind):
     """Within what another processor's order of sums changes; any other training is far off.
 
@@ -118,7 +125,7 @@ def test_losses_of_twenty_updates_are_the_pinned_ones(make_model, make_encoded, 
     assert losses == pytest.approx(pinned[kind], rel=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["finetune", "prune"])
+@pytest.mark.parametrize("kind", ["pretrain", "finetune", "prune"])
 def test_twenty_updates_in_bfloat16_stay_near_those_in_single_precision(
     make_model, make_encoded, kind
 ):

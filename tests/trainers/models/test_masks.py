@@ -184,6 +184,31 @@ def test_expected_size_of_binary_gates_equals_the_counted_weights(
     assert small.shape.num_encoder_parameters == counted_weights(small)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("closed", [0.0, 0.2, 0.6])
+def test_expected_size_of_binary_gates_by_the_published_formula_is_that_of_the_survivors(
+    tiny_shape, make_model, make_masks, seed, closed
+):
+    """Weight by weight; the biases of a head, 4 x 8, are spread over its hidden dimensions."""
+    counted = weight_count(tiny_shape, "cofi")
+    masks = make_masks(seed=seed, closed=closed)
+    small = compact(make_model(), masks)
+
+    survivors = 0.0
+    share = len(small.embeddings.norm.weight) / 32
+    for layer in small.encoder.layers:
+        for module in (layer.attention, layer.feedforward):
+            if module is not None:
+                survivors += sum(p.numel() for p in module.parameters() if p.ndim == 2)
+        if layer.attention is not None:
+            asked = layer.attention.query_key_value.bias.numel()  # of queries, keys and values
+            survivors += share * (asked + asked / 3)
+
+    assert float(counted.remaining(masks)) == pytest.approx(survivors, rel=1e-12)
+    if closed == 0:
+        assert float(counted.remaining(masks)) < counted.total  # the other biases
+
+
 def test_expected_sparsity_is_that_of_the_open_probabilities(make_gates, tiny_shape):
     gates = make_gates(seed=3)
     with torch.no_grad():

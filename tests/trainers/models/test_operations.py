@@ -1,10 +1,13 @@
+import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainers.measure.throughput import time_interleaved
 from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.operations import multiply_adds
@@ -65,3 +68,45 @@ def test_the_count_of_pruned_models_is_torchs(tiny_shape, head_counts, feedforwa
     shape = replace(tiny_shape, num_instances=2, hidden_size=21, **sizes)
 
     assert multiply_adds(shape, 9).total == per_group(MuxedBert(shape).eval(), 9)
+
+
+SIZES = [(8, 512), (6, 384), (3, 150), (1, 40)]
+"""Heads and feed-forward units of every layer, from dense to pruned by nine tenths."""
+
+
+def make_timed(num_instances: int, num_heads: int, num_units: int) -> MuxedBert:
+    shape = replace(
+        BERT_BASE,
+        vocab_size=100,
+        hidden_size=256,
+        dense_hidden_size=256,
+        head_size=32,
+        head_counts=(num_heads,) * 4,
+        feedforward_sizes=(num_units,) * 4,
+        dense_num_heads=8,
+        dense_feedforward_size=512,
+        num_instances=num_instances,
+    )
+    return MuxedBert(shape).eval()
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+def test_fewer_multiply_adds_take_less_time(num_instances):
+    """Every second structure is compared: its count is less than half, so the margin is wide."""
+    models = [make_timed(num_instances, *size) for size in SIZES]
+    counts = [multiply_adds(model.shape, 64).total for model in models]
+
+    ids = torch.zeros(8, num_instances, 64, dtype=torch.long)
+    batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool), ids)
+    seconds = time_interleaved(
+        [partial(model, batch) for model in models],
+        num_warmup=2,
+        num_repeats=7,
+        device=torch.device("cpu"),
+        clock=time.process_time,  # other processes do not count
+    ).min(axis=1)
+
+    assert counts == sorted(counts, reverse=True)
+    for dense, sparse in ((0, 2), (1, 3)):
+        assert counts[sparse] < 0.5 * counts[dense]
+        assert seconds[sparse] < 0.9 * seconds[dense]

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, models
 
 from trainers.config import ModelConfig
 from trainers.errors import CheckpointError
+from trainers.models.batch import Batch
 from trainers.models.checkpoints import (
     read_tensors,
     save_model,
@@ -77,6 +78,31 @@ def test_the_plain_model_equals_the_bert_of_transformers(bert, make_groups):
         last[is_real], expected.last_hidden_state[is_real], atol=1e-5, rtol=1e-5
     )
     torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_instances", [2, 5])
+@pytest.mark.parametrize(("embed_mode", "is_bert"), [("single_pass", True), ("two_pass", False)])
+def test_equal_texts_under_unit_keys_are_read_as_by_bert_in_a_single_pass_only(
+    bert, make_groups, num_instances, embed_mode, is_bert
+):
+    theirs, directory = bert
+    one = make_groups(length=12, num_groups=6)
+    ours = load_source(ModelConfig(source=str(directory), embed_mode=embed_mode), num_instances)
+    copies = Batch(*(part.expand(-1, num_instances, -1) for part in vars(one).values()))
+
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=one.input_ids[:, 0],
+            attention_mask=one.attention_mask[:, 0].long(),
+            token_type_ids=one.token_type_ids[:, 0],
+        ).last_hidden_state
+        ours.embeddings.mux.keys.fill_(1.0)
+        mixed = ours.eval().encode(copies)[-1]
+
+    is_real = one.attention_mask[:, 0]
+    gap = (mixed - expected)[is_real].abs().max()
+    assert bool(gap < 1e-5) == is_bert
+    assert is_bert or gap > 1e-2
 
 
 def test_a_multiplexed_model_starts_from_the_weights_of_the_plain_one(bert):

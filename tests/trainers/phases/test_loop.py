@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainers.errors import CheckpointError, DivergedError, OutOfMemoryError
+from trainers.models.checkpoints import read_tensors
 from trainers.models.heads import TokenHead
 from trainers.models.masks import Gates
 from trainers.phase_config import FinetuneConfig, PretrainConfig, PrimeConfig, PruneConfig
@@ -542,6 +543,41 @@ def test_the_learning_rate_is_positive_and_never_above_the_peak(num_updates, war
 
     assert all(0 < rate <= 0.01 + 1e-12 for rate in rates)
     assert max(rates) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("kind", ["prime", "pretrain"])
+def test_the_head_that_names_tokens_stays_tied_to_the_token_table(
+    make_program, make_options, kind
+):
+    """One table serves both, before, after and in what is stored in between."""
+
+    def tables(tensors):
+        return [name for name, tensor in tensors.items() if tensor.shape == (100, 32)]
+
+    def kill(name, value, step):
+        if name == f"{kind}/step" and step == 4:
+            raise KilledError
+
+    table = "model.embeddings.tokens.weight"
+    before = everything(make_program(kind))
+    with pytest.raises(KilledError):
+        run_phase(kind, make_program(kind), make_options(), kill)
+    stored = read_tensors(make_options().progress_path)
+    program = make_program(kind)
+    run_phase(kind, program, make_options(), ignore)
+
+    after = everything(program)
+    assert tables(before) == [table]
+    assert [name for name in tables(stored) if name.startswith("module.")] == [f"module.{table}"]
+    assert [name for name in tables(after) if not name.endswith(("exp_avg", "exp_avg_sq"))] == [
+        table
+    ]
+    assert not torch.equal(after[table], before[table])
+    head, states = program.modules["token_head"], torch.randn(3, 32)
+    with torch.no_grad():
+        named = head(states, program.model.embeddings.tokens.weight)
+        inner = head.norm(nn.functional.gelu(head.transform(states)))
+        torch.testing.assert_close(named - head.bias, inner @ after[table].T)
 
 
 def test_matrices_decay_and_vectors_do_not(make_model):
