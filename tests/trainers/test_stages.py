@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainers.config import AccuracyConfig, DataConfig
-from trainers.models.checkpoints import read_tensors
+from trainers.models.checkpoints import load_model, read_tensors, save_model
 from trainers.phase_config import FinetunePrunedConfig, PretrainConfig, PrimeConfig
 from trainers.phases import precision
 from trainers.pipeline import Trainer
@@ -79,6 +79,51 @@ def test_other_data_models_or_seeds_share_nothing(config, cache_dir, pruned, cha
     other = Trainer(replace(config, **change), shared_seed=seed, cache_dir=cache_dir)
     assert known.cached_widths() == {1, 2}
     assert other.cached_widths() == set()
+
+
+def test_smaller_parts_take_up_all_that_was_trained_in_larger_ones(
+    train, config, cache_dir, pruned
+):
+    again = train(replace(config, num_parts=8), cache_dir, 2, 0.6)
+
+    assert names(again, is_cached=False) == ()
+    assert again.checkpoint == pruned.checkpoint
+
+
+def test_a_killed_training_goes_on_in_smaller_parts_to_nearly_the_same_weights(
+    train, config, tokenizer, tmp_path
+):
+    """What two deaths lead to; without dropout, which parts draw apart."""
+    model = load_model(Path(config.model.source))
+    model.shape = replace(model.shape, dropout=0.0)
+    save_model(model, tmp_path / "source", tokenizer)
+    short = replace(
+        config,
+        model=replace(config.model, source=str(tmp_path / "source")),
+        prime=replace(config.prime, num_updates=8, learning_rate=0.01),
+    )
+    weights = {}
+
+    def kill(name, value, step):
+        if name == "prime/step" and step == 5:
+            raise KilledError
+
+    for num_parts in (1, 4):
+        cache = tmp_path / str(num_parts)
+        if num_parts > 1:
+            with pytest.raises(KilledError):
+                train(short, cache, 2, 0.0, report=kill)
+        train(replace(short, num_parts=num_parts), cache, 2, 0.0)
+        (entry,) = cache.glob("prime-n2-*")
+        weights[entry.name, num_parts] = read_tensors(entry / "model.safetensors")
+
+    (whole, _), (parted, _) = weights
+    assert whole == parted
+    gaps = [
+        float((weights[whole, 4][name] - tensor).abs().max())
+        for name, tensor in weights[whole, 1].items()
+    ]
+    assert 0 < max(gaps) < 1e-5  # an update moves a weight by up to 0.01
 
 
 @pytest.mark.parametrize(
