@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autoprumux.records import EncoderFacts, EncoderShape
 from autoprumux.surrogates.structure_latency import (
     MAX_TIMINGS,
+    TYPICAL,
     StructureLatency,
     dense_shape,
     relative_terms,
@@ -24,11 +25,10 @@ Array = NDArray[np.float64]
 
 _LAYERS = ((1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 1.0))
 """Which quarters of the layers keep attention; pruning prefers the first to the last."""
-_HEADS, _UNITS, _HIDDEN = (0.25, 0.75, 1.0), (0.0, 0.02, 0.15, 0.45), (1.0, 0.98)
-"""Shares that stay; it prefers heads to feed-forward units and leaves most hidden dimensions."""
+_HEADS, _UNITS, _HIDDEN = (0.25, 0.75, 1.0), (0.02, 0.15, 0.45), (1.0, 0.98)
+"""Shares that stay; it prefers heads to feed-forward units, but leaves some of these and most
+hidden dimensions. A model of attention alone would pin down coefficients that suit no other."""
 _LEAST_SPARSITY = 0.5
-_TYPICAL = (0.78, 0.10, 0.20, 0.02, 0.02, 0.03)
-"""Coefficients seen on CPUs. They decide only which shapes are timed."""
 _RIDGE = 1e-6
 _NUM_PASSES = 2
 
@@ -44,15 +44,15 @@ def calibration_shapes(
         length: Tokens in a sequence.
     """
     pool = _pool(encoder, sorted({1, *widths}))
-    law = StructureLatency(encoder, length, _TYPICAL, 0.0)
-    rows = relative_terms(encoder, length, pool, law.shares(pool))
-    chosen = [0]
-    while len(chosen) < min(MAX_TIMINGS, len(pool)):
+    law = StructureLatency(encoder, length, TYPICAL, 0.0)
+    rows = relative_terms(encoder, length, pool, law.shares(pool))[1:]  # the baseline isn't fitted
+    chosen: list[int] = []
+    while len(chosen) < min(MAX_TIMINGS - 1, len(rows)):
         chosen.append(_best_choice(rows, chosen))
-    for place in [*range(1, len(chosen))] * _NUM_PASSES:
+    for place in [*range(len(chosen))] * _NUM_PASSES:
         others = chosen[:place] + chosen[place + 1 :]
         chosen[place] = _best_choice(rows, others)
-    return [pool[index] for index in chosen]
+    return [pool[0], *(pool[1 + index] for index in chosen)]
 
 
 def _pool(encoder: EncoderFacts, widths: Sequence[int]) -> list[EncoderShape]:

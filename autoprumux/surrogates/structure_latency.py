@@ -17,6 +17,11 @@ Each is divided by its value for the dense model with N = 10, so that coefficien
 of the dense baseline's time. `B` scales all of them alike and `T` is fixed by the profile, so both
 are left to the coefficients. Speed does not depend on the values of weights, so the timings
 are of untrained models.
+
+The baseline is the unit of all times and takes no part in the fit: its large matrices are
+multiplied at another pace than those that pruning leaves, up to a third slower or a sixth faster
+by processor and threads, which is no term of the law. What it deviates from the law by fades out
+with the distance from its multiplications.
 """
 
 import math
@@ -36,8 +41,16 @@ MAX_TIMINGS = 10
 
 _LANES = 16
 """Numbers in a vector register of 512 bits; also what GPUs' matrix units like best."""
+TYPICAL = (0.55, 0.08, 0.25, 0.05, 0.03, 0.04)
+"""Coefficients seen on CPUs, `(6,)`."""
+_TYPICAL_WEIGHT = 0.1
+"""What a timing may miss the law by, over what a device's coefficients miss the typical ones by,
+both relative: they tell where timings do not."""
 _LAW_STD, _LAW_WEIGHT = 0.05, 3.0
 """Misfit of the law in log seconds before any timing, and how many timings that counts as."""
+_BASELINE_REACH = 0.3
+"""Distance in log multiplications over which the baseline's deviation from the law fades out: met
+by dense models of other widths, not by pruned ones."""
 
 
 class StructureLatency:
@@ -67,17 +80,24 @@ class StructureLatency:
     ) -> "StructureLatency":
         """Fit the law to timings by non-negative least squares of relative errors.
 
-        The misfit is that of timings left out in turn, shrunk towards a usual one.
+        A few timings do not tell all six coefficients, so the typical ones are a weak prior.
+
+        The baseline's own timing is not fitted. The misfit is that of timings left out in turn,
+        shrunk towards a usual one.
 
         Raises:
-            UsageError: If there are fewer than three timings or one is not positive.
+            UsageError: If there are fewer than three timings beside the baseline's or one is not
+                positive.
         """
-        shares = np.array([timing.share for timing in timings])
+        baseline = dense_shape(encoder, 1)
+        fitted = [timing for timing in timings if timing.shape != baseline]
+        shares = np.array([timing.share for timing in fitted])
         if len(shares) < 3 or not np.all(np.isfinite(shares) & (shares > 0)):
             raise UsageError(
-                f"A calibration needs at least three positive timings, got {shares.tolist()}."
+                "A calibration needs at least three positive timings beside the baseline's, got "
+                f"{shares.tolist()}."
             )
-        relative = relative_terms(encoder, length, [timing.shape for timing in timings], shares)
+        relative = relative_terms(encoder, length, [timing.shape for timing in fitted], shares)
         coefficients = _non_negative(relative)
         left_out = []
         for index in range(len(shares)):
@@ -95,10 +115,14 @@ class StructureLatency:
 
     def shares(self, shapes: Sequence[EncoderShape]) -> Array:
         """Seconds of a batch over the dense baseline's, `(K,)`."""
+        coefficients = np.array(self.coefficients)
         terms = _all_terms(self._encoder, self._length, shapes)
         baseline = _all_terms(self._encoder, self._length, [dense_shape(self._encoder, 1)])
-        coefficients = np.array(self.coefficients)
-        return np.asarray((terms @ coefficients) / (baseline @ coefficients), dtype=np.float64)
+        # without encoder layers there is nothing to multiply
+        products = np.maximum(terms[:, 0] / baseline[:, 0], np.finfo(np.float64).tiny)
+        nearness = np.exp(-0.5 * np.square(np.log(products) / _BASELINE_REACH))
+        deviation = -nearness * np.log(baseline @ coefficients)
+        return np.asarray(terms @ coefficients * np.exp(deviation), dtype=np.float64)
 
     def predict(self, shapes: Sequence[EncoderShape]) -> list[Prediction]:
         """Predict log speed-ups; that of the dense baseline is 0 by definition."""
@@ -179,16 +203,13 @@ def _is_ragged(*sides: int) -> bool:
 
 
 def _mixing(encoder: EncoderFacts, num_instances: int, positions: int, hidden: int) -> float:
-    if num_instances == 1:
-        return 3.0 * positions * hidden
-    cost = 2.0 * num_instances * positions * hidden
-    if encoder.embed_mode == "two_pass":
-        cost *= 3.0  # a norm over each instance, then the mixture
-    if encoder.multiplexer == "contextual":  # two dense layers over all sequences
-        inner = 4 * encoder.head_size * encoder.dense_num_heads
-        inner += 2 * encoder.dense_feedforward_size
-        cost += 2.0 * num_instances * positions * hidden * inner / 100.0
-    return cost
+    norm = 2.0 * positions * hidden
+    looked_up = 1.0 * num_instances * positions * hidden
+    if num_instances == 1 or encoder.multiplexer != "contextual":
+        return looked_up + norm  # of wide models, too: tables hold what comes before mixing
+    inner = 4 * encoder.head_size * encoder.dense_num_heads
+    inner += 2 * encoder.dense_feedforward_size  # two dense layers over all sequences
+    return norm + looked_up * (6.0 + 2.0 * inner / 100.0)
 
 
 def _unmixing(encoder: EncoderFacts, num_instances: int, hidden: int) -> float:
@@ -200,8 +221,11 @@ def _unmixing(encoder: EncoderFacts, num_instances: int, hidden: int) -> float:
 
 
 def _non_negative(relative: Array) -> Array:
+    """Fit `(6,)` coefficients to `(K, 6)` relative terms, with the typical ones as a prior."""
     from scipy.optimize import nnls  # slow to import, and answers don't need it
 
     solve: Callable[..., tuple[Array, float]] = nnls
-    found, _ = solve(relative, np.ones(len(relative)))
+    prior = _TYPICAL_WEIGHT * np.diag(1.0 / np.array(TYPICAL))
+    aims = np.append(np.ones(len(relative)), np.full(len(prior), _TYPICAL_WEIGHT))
+    found, _ = solve(np.vstack([relative, prior]), aims)
     return np.asarray(found, dtype=np.float64)

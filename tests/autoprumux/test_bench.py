@@ -175,7 +175,7 @@ def test_a_calibrated_study_predicts_what_timing_would_measure(study, timers):
     assert other.hardware.is_calibrated
     for first, second in zip(one.answers, other.answers, strict=True):
         assert first.best.candidate == second.best.candidate
-        assert second.best.speedup == pytest.approx(first.best.speedup, rel=1e-6)
+        assert second.best.speedup == pytest.approx(first.best.speedup, rel=0.03)
         assert first.best.is_speed_measured
         assert not second.best.is_speed_measured
     text = run("query", "--device-profile", "calibrated", "--budget", "10").stdout

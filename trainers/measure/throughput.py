@@ -59,8 +59,9 @@ def measure_throughput(
         length: Tokens in a sequence, at most the model's positions.
         device: Where both models are.
     """
+    size = (config.batch_size, length, device)
     passes = [
-        _forward(m, full_batch(examples, m.shape.num_instances, config.batch_size, length, device))
+        folded_pass(m, full_batch(examples, m.shape.num_instances, *size))
         for m in (model, baseline)
     ]
     seconds, is_alone = _calmest(passes, config, device)
@@ -104,6 +105,12 @@ def full_batch(
     return Batch(
         input_ids, torch.ones_like(input_ids, dtype=torch.bool), torch.zeros_like(input_ids)
     ).to(device)
+
+
+def folded_pass(model: MuxedBert, batch: Batch) -> Callable[[], object]:
+    """Yield a pass of `model` over `batch` as it is served, to be timed: embeddings folded."""
+    model.eval().fold(batch.input_ids.shape[-1])
+    return lambda: model(batch)
 
 
 def time_interleaved(
@@ -169,11 +176,6 @@ def _calmest(
 def _spread(seconds: NDArray[np.float64]) -> float:
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
     return float((high - low) / median)
-
-
-def _forward(model: MuxedBert, batch: Batch) -> Callable[[], object]:
-    model.eval().fold(batch.input_ids.shape[-1])
-    return lambda: model(batch)
 
 
 def _synchronise(device: torch.device) -> None:

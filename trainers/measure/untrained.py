@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from trainers.data.encoding import Encoded
 from trainers.errors import ConfigError
 from trainers.measure.throughput import time_interleaved
-from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
 
@@ -38,11 +37,6 @@ def random_examples(vocab_size: int, length: int) -> Encoded:
     random = np.random.default_rng(0)
     ids = random.integers(0, vocab_size, (NUM_EXAMPLES, length))
     return Encoded(ids, np.full(NUM_EXAMPLES, length), np.zeros_like(ids))
-
-
-def forward(model: MuxedBert, batch: Batch) -> Callable[[], object]:
-    """Yield a pass of `model` over `batch`, to be timed."""
-    return lambda: model(batch)
 
 
 def time_rounds(

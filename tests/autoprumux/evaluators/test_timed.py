@@ -14,6 +14,7 @@ from autoprumux.surrogates.structure_latency import dense_shape
 from trainers.config import ThroughputConfig, TrainerConfig
 from trainers.measure.untrained import untrained_model
 from trainers.models.checkpoints import read_shape, save_model
+from trainers.models.muxed_bert import MuxedBert
 from trainers.models.sources import builtin_directory
 
 TINY = TrainerConfig(
@@ -150,3 +151,31 @@ def test_a_pruned_model_is_compared_with_the_dense_one_of_its_kind(tmp_path: Pat
         found = timer.measure_directory(tmp_path)
 
     assert found.speedup > 1
+
+
+def test_calibration_shapes_are_timed_as_models_are_served(monkeypatch):
+    folded = []
+    original = MuxedBert.fold
+    monkeypatch.setattr(
+        MuxedBert, "fold", lambda model, length: folded.append(length) or original(model, length)
+    )
+
+    with model_timer(TINY) as timer:
+        timer.time_shapes([EncoderShape(2, 128, (4,) * 4, (512,) * 4)], 10.0)
+
+    assert folded == [8]
+
+
+def test_making_the_models_counts_towards_the_time_for_them(monkeypatch):
+    clock, left = iter((100.0, 103.5)), []
+    monkeypatch.setattr(timed.time, "monotonic", lambda: next(clock))
+
+    def rounds(passes, *, limit_s, **_):
+        left.append(limit_s)
+        return np.ones((len(passes), 5))
+
+    monkeypatch.setattr(timed, "time_rounds", rounds)
+    with model_timer(TINY) as timer:
+        timer.time_shapes([EncoderShape(1, 128, (4,) * 4, (512,) * 4)], 10.0)
+
+    assert left == [6.5]

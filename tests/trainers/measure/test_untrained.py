@@ -3,11 +3,10 @@ import pytest
 import torch
 
 from trainers.errors import ConfigError
-from trainers.measure.throughput import full_batch
+from trainers.measure.throughput import folded_pass, full_batch
 from trainers.measure.untrained import (
     MAX_ROUNDS,
     MIN_ROUNDS,
-    forward,
     random_examples,
     time_rounds,
     untrained_model,
@@ -69,7 +68,7 @@ def test_more_work_takes_longer(make_model):
     models = [untrained_model(make_model(n).shape, CPU) for n in (1, 1)]
     examples = random_examples(models[0].shape.vocab_size, 8)
     passes = [
-        forward(model, full_batch(examples, 1, size, 8, CPU))
+        folded_pass(model, full_batch(examples, 1, size, 8, CPU))
         for model, size in zip(models, (2, 512), strict=True)
     ]
 
