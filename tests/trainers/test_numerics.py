@@ -150,7 +150,7 @@ def test_a_partner_changes_logits_but_hardly_the_accuracy(make_model, make_encod
     model = make_model(2, dtype=torch.float32, embed_mode="single_pass")
     model.apply(initialise)
     train, validation = make_encoded(4000), make_encoded(600, seed=1)
-    config = FinetuneConfig(num_updates=600, batch_size=32, learning_rate=2e-3)
+    config = FinetuneConfig(num_updates=150, batch_size=32, learning_rate=2e-3)  # 88 % right
     program = FinetuneProgram(
         model, None, train, validation, config, seed=0, precision=Precision(CPU, torch.float32)
     )
@@ -162,5 +162,5 @@ def test_a_partner_changes_logits_but_hardly_the_accuracy(make_model, make_encod
 
     assert np.abs(answers[0] - answers[1]).max() > 1e-3  # who shares a group matters
     mean = float(np.mean(accuracies))
-    assert mean > 0.6
+    assert 0.6 < mean < 0.99  # who is always right cannot vary
     assert np.std(accuracies) < np.sqrt(mean * (1 - mean) / 600)
