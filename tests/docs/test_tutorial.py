@@ -26,6 +26,7 @@ num_updates = 40
 [trainer.prune]
 num_updates = 6
 tolerance = 0.99
+allows_slow_gates = true
 
 [trainer.finetune_pruned]
 num_updates = 6
