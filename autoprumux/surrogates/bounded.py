@@ -32,7 +32,8 @@ class BoundedLosses:
         """Chances `(B, M)` of losing at most each of the budgets."""
         new = [b for b in dict.fromkeys(budgets) if b not in self._known]
         self._known.update({budget: self._chances_within(budget + TIE) for budget in new})
-        return np.stack([self._known[budget] for budget in budgets])
+        rows = np.array([self._known[budget] for budget in budgets], dtype=np.float64)
+        return rows.reshape(len(budgets), len(self.least))  # of no budgets, too
 
     def _chances_within(self, border: float) -> Array:
         """Chances of one budget; only where the bounds leave it open they are computed."""

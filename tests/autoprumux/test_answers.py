@@ -223,6 +223,12 @@ def test_a_lone_baseline_has_nothing_closest() -> None:
     assert answer.best is not None
 
 
+def test_no_budgets_are_no_answers() -> None:
+    study = make_study([Candidate(1, 0.0), Candidate(2, 0.0)])
+
+    assert answer_budgets(study, []) == ()
+
+
 def test_without_a_baseline_the_remedy_is_named() -> None:
     study = make_study([Candidate(2, 0.0)])
 
