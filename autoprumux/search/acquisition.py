@@ -130,7 +130,7 @@ def rank_by_score(
 
     scores = [
         gain and gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost
-        for gain, first, cost in zip(gains, firsts, costs, strict=False)
+        for gain, first, cost in zip(gains, firsts[:num], costs, strict=True)
     ]
     return [propose(m) for m in _order(candidates, scores)]
 
@@ -157,14 +157,11 @@ def chance_to_beat(
     predictions = model.predict(candidates)
     within = model.chances_within(candidates, budgets)
     bests = [best * (1 + share) for best in verified_bests(measured, budgets)]
-    return (
-        max(
-            float(within[b, m]) * chance_above(predictions[m], bests[b])
-            for b, m in zip(*np.nonzero(within), strict=True)
-        )
-        if within.any()
-        else 0.0
+    chances = (
+        float(within[b, m]) * chance_above(predictions[m], bests[b])
+        for b, m in zip(*np.nonzero(within), strict=True)
     )
+    return max(chances, default=0.0)
 
 
 def expected_log_gain(prediction: PerformancePrediction, best: float) -> float:
