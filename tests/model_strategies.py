@@ -1,5 +1,7 @@
 """Small random models, batches and gates, and Hypothesis strategies of their shapes and dtypes."""
 
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -99,7 +101,7 @@ def sizes(*, min_groups: int = 1) -> st.SearchStrategy[dict[str, int]]:
 
 @st.composite
 def shapes(
-    draw: st.DrawFn, *, widths: tuple[int, ...] = (1, 2, 3, 5), **fixed: object
+    draw: st.DrawFn, *, widths: tuple[int, ...] = (1, 2, 3, 5), **fixed: Any
 ) -> MuxedBertShape:
     """Draw the shape of a dense model without dropout.
 
@@ -111,7 +113,7 @@ def shapes(
     num_heads, head_size = draw(st.integers(1, 4)), draw(st.sampled_from([2, 4, 8]))
     num_layers, units = draw(st.integers(1, 3)), draw(st.integers(1, 40))
     size = draw(st.sampled_from([8, 12, 21, 32]))
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "vocab_size": draw(st.sampled_from([30, 100])),
         "hidden_size": size,
         "dense_hidden_size": size,
@@ -128,7 +130,7 @@ def shapes(
         "num_demux_layers": draw(st.integers(1, 3)),
         "dropout": 0.0,
     }
-    return MuxedBertShape(**{**values, **fixed})  # type: ignore[arg-type]
+    return MuxedBertShape(**{**values, **fixed})
 
 
 def groups_of(shape: MuxedBertShape, size: dict[str, int], seed: int) -> Batch:
