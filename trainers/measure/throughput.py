@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainers.config import ThroughputConfig
 from trainers.data.encoding import Encoded
 from trainers.locks import file_lock
+from trainers.measure.memory import keep_freed_memory
 from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.results import ThroughputResult
@@ -134,6 +135,7 @@ def time_interleaved(
     Returns:
         `(len(passes), num_repeats)` seconds.
     """
+    keep_freed_memory()
     seconds = np.zeros((len(passes), num_repeats))
     now = clock or time.perf_counter
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from trainers.checksums import tensors_checksum
 from trainers.errors import CheckpointError, DivergedError
-from trainers.measure.memory import peak_memory_mib, reset_peak_memory
+from trainers.measure.memory import keep_freed_memory, peak_memory_mib, reset_peak_memory
 from trainers.models.checkpoints import read_tensors, save_tensors, shorten
 from trainers.phase_config import PhaseConfig
 from trainers.processes import ALONE, Processes
@@ -141,6 +141,7 @@ def run_phase(name: str, program: Program, options: LoopOptions, report: Report)
         OtherProcessError: If another process failed.
     """
     processes = options.processes
+    keep_freed_memory()
     reset_peak_memory()
     progress = _restore(program, options.progress_path)
     _require_same_start(processes.exchange(progress.step), options.progress_path)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trainers.context import resolve_device
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
+from trainers.measure.memory import keep_freed_memory
 from trainers.models.batch import Batch
 from trainers.models.checkpoints import (
     WEIGHTS_FILE,
@@ -72,6 +73,7 @@ class TorchBackend:
     """
 
     def __init__(self, model: ModelDirectory, device: str) -> None:
+        keep_freed_memory()
         self._device = resolve_device(device)
         self.device = self._device.type
         tensors = read_tensors(model.path / WEIGHTS_FILE)

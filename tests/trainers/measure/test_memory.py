@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -89,3 +90,73 @@ def test_without_a_status_file_the_peak_is_that_since_the_process_began(monkeypa
     peak = memory.peak_memory_mib()
 
     assert peak == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+glibc_alone = pytest.mark.skipif(
+    not hasattr(os, "confstr") or "CS_GNU_LIBC_VERSION" not in os.confstr_names,
+    reason="another C library",
+)
+FAULTS = """
+import ctypes
+import resource
+from trainers.measure.memory import keep_freed_memory
+
+libc, size = ctypes.CDLL(None), 40_000_000
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+
+def one_pass():
+    blocks = [libc.malloc(size) for _ in range(2)]
+    for block in blocks:
+        libc.memset(block, 1, size)
+    for block in blocks:
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+keep_freed_memory() if KEEPS else None
+before = one_pass()
+print(one_pass() - before)
+"""
+
+
+@glibc_alone
+def test_a_pass_finds_the_memory_of_the_pass_before():
+    (kept,) = printed_by(FAULTS.replace("KEEPS", "True"))
+    (fetched,) = printed_by(FAULTS.replace("KEEPS", "False"))
+
+    assert kept < 100
+    assert fetched > 1000  # pages of 4 kB, if the system has no larger ones
+
+
+@glibc_alone
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_what_the_user_set_for_freed_memory_stays(name, monkeypatch):
+    monkeypatch.setenv(name, "")
+
+    (fetched,) = printed_by(FAULTS.replace("KEEPS", "True"))
+
+    assert fetched > 1000
+
+
+def test_a_system_without_glibc_keeps_its_own_ways(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    memory.keep_freed_memory.__wrapped__()
+    memory.reset_peak_memory()
+
+    assert memory.peak_memory_mib() > 0
+
+
+@glibc_alone
+@tells_peaks
+def test_memory_that_is_kept_counts_for_no_later_part():
+    (first, second) = printed_by(
+        "import torch\n"
+        "from trainers.measure.memory import *\n"
+        "keep_freed_memory()\n"
+        "reset_peak_memory(); torch.ones(100_000_000); print(peak_memory_mib())\n"
+        "reset_peak_memory(); torch.ones(1_000_000); print(peak_memory_mib())\n"
+    )
+
+    assert second < first - 300
