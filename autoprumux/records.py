@@ -220,7 +220,7 @@ class ShapeTiming:
     seconds_q1: float
     seconds_q3: float
     share: float
-    """Lower quartile of its seconds over the dense baseline's: other programs only add time."""
+    """Of the dense baseline's seconds in the same round, in the median."""
 
 
 @dataclass(frozen=True, kw_only=True)

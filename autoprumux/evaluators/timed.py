@@ -1,7 +1,7 @@
 """The bridge to the trainers' clock: times models on this machine, without training."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -138,7 +138,10 @@ class ModelTimer:
     def time_shapes(
         self, shapes: Sequence[EncoderShape], limit_s: float
     ) -> tuple[list[ShapeTiming], int]:
-        """Time untrained models in turn, the first of which is the dense baseline.
+        """Time untrained models, the first of which is the dense baseline.
+
+        Each is timed right after the baseline, as the model of a trial is, and so with caches that
+        hold nothing of its own.
 
         Returns:
             The timings in order, and the number of rounds that fitted into `limit_s` seconds
@@ -148,29 +151,42 @@ class ModelTimer:
             InputError: If a model cannot be built, or the time is too short.
         """
         started = time.monotonic()
+        baseline, *others = self.passes(shapes)
+        left_s = limit_s - (time.monotonic() - started)
+        in_turn = [run for other in others for run in (baseline, other)] or [baseline]
+        with _errors_as_ours():
+            seconds = time_rounds(in_turn, limit_s=left_s, device=self._device)
+        before, own = seconds[::2], seconds[1::2]
+        shares = [1.0, *np.median(own / before[: len(own)], axis=1)]
+        quarters = [np.quantile(s, (0.25, 0.5, 0.75)) for s in (before, *own)]
+        timings = [
+            ShapeTiming(
+                shape=shape,
+                seconds=float(median),
+                seconds_q1=float(low),
+                seconds_q3=float(high),
+                share=float(share),
+            )
+            for shape, (low, median, high), share in zip(shapes, quarters, shares, strict=True)
+        ]
+        return timings, seconds.shape[1]
+
+    def passes(self, shapes: Sequence[EncoderShape]) -> list[Callable[[], object]]:
+        """Make untrained models and yield a pass of each over a batch, to be timed.
+
+        Raises:
+            InputError: If a model cannot be built.
+        """
+        made = []
         with _errors_as_ours():
             self._check_length(self._dense_shape(1))
-            passes = []
             for shape in shapes:
                 model = untrained_model(self._pruned_shape(shape), self._device)
                 examples = random_examples(model.shape.vocab_size, self._length)
                 size = (self._config.throughput.batch_size, self._length)
                 batch = full_batch(examples, shape.num_instances, *size, self._device)
-                passes.append(folded_pass(model, batch))
-            left_s = limit_s - (time.monotonic() - started)
-            seconds = time_rounds(passes, limit_s=left_s, device=self._device)
-        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=1)
-        timings = [
-            ShapeTiming(
-                shape=shape,
-                seconds=float(median[place]),
-                seconds_q1=float(low[place]),
-                seconds_q3=float(high[place]),
-                share=float(low[place] / low[0]),
-            )
-            for place, shape in enumerate(shapes)
-        ]
-        return timings, seconds.shape[1]
+                made.append(folded_pass(model, batch))
+        return made
 
     @property
     def _length(self) -> int:

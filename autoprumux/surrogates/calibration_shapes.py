@@ -3,10 +3,12 @@
 Timings are noisy, and a coefficient that few of them depend on is badly known. So the shapes are
 chosen from a pool of such as pruning leaves, to make the mean variance of predicted log seconds
 over the whole pool small (an I-optimal design, by greedy exchange).
+
+The pool is drawn at random, always the same. Shapes whose layers are all alike would tell less:
+they run a tenth faster than such as pruning leaves.
 """
 
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +25,18 @@ from autoprumux.surrogates.structure_latency import (
 
 Array = NDArray[np.float64]
 
-_LAYERS = ((1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 1.0))
-"""Which quarters of the layers keep attention; pruning prefers the first to the last."""
-_HEADS, _UNITS, _HIDDEN = (0.25, 0.75, 1.0), (0.02, 0.15, 0.45), (1.0, 0.98)
-"""Shares that stay; it prefers heads to feed-forward units, but leaves some of these and most
-hidden dimensions. A model of attention alone would pin down coefficients that suit no other."""
+_SEED, _NUM_DRAWN = 0, 40
+"""Shapes of each width in the pool."""
+_LEAST_LEFT, _MOST_LEFT = 0.1, 0.9
+"""Shares of the heads of the first layer, on average."""
+_DECLINE = 0.5
+"""What is left of the last layer over what is left of the first: pruning prefers the first."""
+_UNITS_LEFT = 0.3
+"""Share of the feed-forward units that is left, on average, where all heads are."""
+_NO_UNITS = 0.25
+"""Share of the layers that lose all units."""
+_FULL_HIDDEN, _LEAST_HIDDEN = 0.4, 0.92
+"""Share of the models that keep all hidden dimensions, and least share that others keep."""
 _LEAST_SPARSITY = 0.5
 _RIDGE = 1e-6
 _NUM_PASSES = 2
@@ -56,40 +65,29 @@ def calibration_shapes(
 
 
 def _pool(encoder: EncoderFacts, widths: Sequence[int]) -> list[EncoderShape]:
-    """Yield the dense shapes, the baseline first, and pruned ones of every width."""
-    pool = [dense_shape(encoder, num_instances) for num_instances in widths]
-    for num_instances, layers, *shares in product(widths, _LAYERS, _HEADS, _UNITS, _HIDDEN):
-        shape = _pruned(encoder, num_instances, layers, *shares)
-        if sparsity_of(encoder, shape) >= _LEAST_SPARSITY:
-            pool.append(shape)
+    """Yield the baseline and pruned shapes of every width; see the law for other dense ones."""
+    random = np.random.default_rng(_SEED)
+    pool = [dense_shape(encoder, 1)]
+    for num_instances in widths:
+        drawn = [_pruned(encoder, num_instances, random) for _ in range(_NUM_DRAWN)]
+        pool += [shape for shape in drawn if sparsity_of(encoder, shape) >= _LEAST_SPARSITY]
     return list(dict.fromkeys(pool))
 
 
 def _pruned(
-    encoder: EncoderFacts,
-    num_instances: int,
-    layers: Sequence[float],
-    heads: float,
-    units: float,
-    hidden: float,
+    encoder: EncoderFacts, num_instances: int, random: np.random.Generator
 ) -> EncoderShape:
-    num_layers = encoder.num_layers
-    attends = [layers[4 * layer // num_layers] for layer in range(num_layers)]
-    num_heads = max(1, round(heads * encoder.dense_num_heads))
-    num_units = _size(units, encoder.dense_feedforward_size)
-    return EncoderShape(
-        num_instances,
-        _size(hidden, encoder.dense_hidden_size),
-        tuple(num_heads if attend else 0 for attend in attends),
-        tuple(num_units if attend or units < 0.1 else 0 for attend in attends),
-    )
-
-
-def _size(share: float, dense_size: int) -> int:
-    """Yield none, all, or an odd number near the share, as pruning leaves it."""
-    if share in (0.0, 1.0):
-        return round(share * dense_size)
-    return min(round(share * dense_size) | 1, dense_size)
+    most = random.uniform(_LEAST_LEFT, _MOST_LEFT)
+    left = most * np.linspace(1.0, _DECLINE, encoder.num_layers)
+    heads = random.binomial(encoder.dense_num_heads, left)
+    heads[0] = max(heads[0], 1)
+    means = _UNITS_LEFT * left * encoder.dense_feedforward_size
+    units = np.minimum(np.ceil(random.exponential(means)), encoder.dense_feedforward_size)
+    units[random.random(encoder.num_layers) < _NO_UNITS] = 0
+    hidden = encoder.dense_hidden_size
+    if random.random() >= _FULL_HIDDEN:
+        hidden = round(hidden * random.uniform(_LEAST_HIDDEN, 1.0))
+    return EncoderShape(num_instances, hidden, tuple(map(int, heads)), tuple(map(int, units)))
 
 
 def _best_choice(rows: Array, chosen: Sequence[int]) -> int:

@@ -7,16 +7,17 @@ positions that a layer computes (all, but only the first of the text from the la
 A batch takes a sum of six terms, each a non-negative coefficient times what has to be done:
 
     products      multiplications of attention and feed-forward matrices and of attention itself
-    ragged        those of matrices with a side that is no multiple of 16, wasting vector units
-    passes        numbers that activations, residuals, norms and softmax read and write
+    passes        numbers that attention, activations, residuals and norms read and write
+    ragged        those of states whose size is no whole number of vector registers
     calls         sub-layers that remain, whatever their size
-    mixing        embedding N sequences and multiplexing them
-    unmixing      demultiplexer, or pooler, and classifier
+    embedding     states that embedding makes
+    instances     what N sequences cost: look-ups, demultiplexer or pooler, classifier
 
 Each is divided by its value for the dense model with N = 10, so that coefficients are about shares
 of the dense baseline's time. `B` scales all of them alike and `T` is fixed by the profile, so both
 are left to the coefficients. Speed does not depend on the values of weights, so the timings
-are of untrained models.
+are of untrained models. What pruning leaves are small matrices, which processors multiply at
+nearly the pace at which they read them: passes are worth as much as products.
 
 The baseline is the unit of all times and takes no part in the fit: its large matrices are
 multiplied at another pace than those that pruning leaves, up to a third slower or a sixth faster
@@ -39,9 +40,11 @@ Array = NDArray[np.float64]
 MAX_TIMINGS = 10
 """Models that a calibration times."""
 
-_LANES = 16
-"""Numbers in a vector register of 512 bits; also what GPUs' matrix units like best."""
-TYPICAL = (0.55, 0.08, 0.25, 0.05, 0.03, 0.04)
+_STEP = 8
+"""Numbers that a processor computes together; outputs are filled up to a whole number of these."""
+_GELU_PASSES = 3.0
+"""What the activation of a feed-forward unit costs, in numbers that are read or written."""
+TYPICAL = (0.57, 0.45, 0.2, 0.05, 0.03, 0.07)
 """Coefficients seen on CPUs, `(6,)`."""
 _TYPICAL_WEIGHT = 0.1
 """What a timing may miss the law by, over what a device's coefficients miss the typical ones by,
@@ -110,8 +113,8 @@ class StructureLatency:
 
     @classmethod
     def stored(cls, calibration: Calibration, length: int) -> "StructureLatency":
-        """Make the law of a stored calibration again."""
-        return cls(calibration.encoder, length, calibration.coefficients, calibration.log_std)
+        """Fit the law to the timings of a stored calibration, which may be of an older law."""
+        return cls.fitted(calibration.encoder, length, calibration.timings)
 
     def shares(self, shapes: Sequence[EncoderShape]) -> Array:
         """Seconds of a batch over the dense baseline's, `(K,)`."""
@@ -165,7 +168,7 @@ def sparsity_of(encoder: EncoderFacts, shape: EncoderShape) -> float:
 def _all_terms(encoder: EncoderFacts, length: int, shapes: Sequence[EncoderShape]) -> Array:
     """Yield the six terms of each shape over those of the dense model of N = 10, `(K, 6)`."""
     scale = np.array(_terms(encoder, length, dense_shape(encoder, 10)))
-    scale[1] = scale[0]  # a dense model may have no ragged matrix
+    scale[2] = scale[1]  # a dense model may have no ragged states
     terms = np.array([_terms(encoder, length, shape) for shape in shapes])
     return np.asarray(terms / scale, dtype=np.float64)
 
@@ -177,39 +180,39 @@ def _terms(encoder: EncoderFacts, length: int, shape: EncoderShape) -> list[floa
     positions = length + (num_instances if has_prefix else 0)
     attending = [layer for layer, heads in enumerate(shape.head_counts) if heads]
     last = attending[-1] if attending else 0
-    passes, calls, products, ragged = 2.0 * positions * hidden, 0.0, 0.0, 0.0
+    states, inner, calls, products = 2.0 * positions * hidden, 0.0, 0.0, 0.0
     sizes = zip(shape.head_counts, shape.feedforward_sizes, strict=True)
     for layer, (heads, units) in enumerate(sizes):
         computed = positions if layer < last else num_read
         if heads:
             width = heads * encoder.head_size
-            projected = 2.0 * hidden * width * (computed + positions)  # q, k, v and output
-            products += projected + 2.0 * computed * positions * width
-            ragged += projected * _is_ragged(hidden, width)
-            passes += heads * computed * positions + 2.0 * computed * hidden
+            products += hidden * width * (computed + 2.0 * positions)  # queries, keys, values
+            products += computed * width * (_whole(hidden) + 2.0 * positions)  # output, attention
+            inner += 2.0 * width * (computed + positions) + heads * computed * positions
+            states += (2.0 * computed + positions) * hidden
             calls += 1.0
         if units:
-            products += 2.0 * computed * hidden * units
-            ragged += 2.0 * computed * hidden * units * _is_ragged(hidden, units)
-            passes += 1.5 * computed * units + 2.0 * computed * hidden
+            products += 2.0 * computed * hidden * _whole(units)
+            inner += _GELU_PASSES * computed * units
+            states += 2.0 * computed * hidden
             calls += 1.0
-    mixing = _mixing(encoder, num_instances, positions, hidden)
-    unmixing = _unmixing(encoder, num_instances, hidden)
-    return [products, ragged, passes, calls, mixing, unmixing]
+    embedding = positions * hidden + _multiplexing(encoder, num_instances, positions, hidden)
+    instances = _unmixing(encoder, num_instances, hidden)
+    ragged = states if hidden % _STEP else 0.0
+    return [products, inner + states, ragged, calls, embedding, instances]
 
 
-def _is_ragged(*sides: int) -> bool:
-    return any(side % _LANES for side in sides)
+def _whole(side: int) -> int:
+    return -(-side // _STEP) * _STEP
 
 
-def _mixing(encoder: EncoderFacts, num_instances: int, positions: int, hidden: int) -> float:
-    norm = 2.0 * positions * hidden
-    looked_up = 1.0 * num_instances * positions * hidden
+def _multiplexing(encoder: EncoderFacts, num_instances: int, positions: int, hidden: int) -> float:
+    """Count what multiplexing adds to one look-up in tables, which hold what a key multiplies."""
     if num_instances == 1 or encoder.multiplexer != "contextual":
-        return looked_up + norm  # of wide models, too: tables hold what comes before mixing
+        return 0.0
     inner = 4 * encoder.head_size * encoder.dense_num_heads
     inner += 2 * encoder.dense_feedforward_size  # two dense layers over all sequences
-    return norm + looked_up * (6.0 + 2.0 * inner / 100.0)
+    return num_instances * positions * hidden * (6.0 + 2.0 * inner / 100.0)
 
 
 def _unmixing(encoder: EncoderFacts, num_instances: int, hidden: int) -> float:

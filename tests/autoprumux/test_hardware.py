@@ -11,9 +11,11 @@ from autoprumux.records import (
     Calibration,
     Candidate,
     DeviceProfile,
+    ShapeTiming,
     StudyRecord,
     Throughput,
 )
+from autoprumux.surrogates.calibration_shapes import calibration_shapes
 from autoprumux.surrogates.structure_latency import StructureLatency
 
 PROFILE = DeviceProfile(
@@ -25,15 +27,30 @@ PROFILE = DeviceProfile(
     length=64,
     num_threads=4,
 )
+LAW = StructureLatency(ENCODER, PROFILE.length, (0.5, 0.4, 0.1, 0.1, 0.1, 0.1), 0.05)
+TIMED = calibration_shapes(ENCODER, (1, 2, 5, 10), PROFILE.length)
+
+
+SPEEDUPS = ("throughput", "speedup", "speedup_q1", "speedup_q3")
+
+
+def timings_by(law: StructureLatency) -> tuple[ShapeTiming, ...]:
+    """Yield a calibration's timings of a device that obeys a law."""
+    return tuple(
+        ShapeTiming(shape=shape, seconds=share, seconds_q1=share, seconds_q3=share, share=share)
+        for shape, share in zip(TIMED, law.shares(TIMED).tolist(), strict=True)
+    )
+
+
 CALIBRATION = Calibration(
     profile="server",
     encoder=ENCODER,
-    coefficients=(0.5, 0.1, 0.2, 0.1, 0.1, 0.1),
+    coefficients=(9.0,) * 6,  # of an older law, which would not fit
     log_std=0.05,
     baseline_throughput=500.0,
     num_repeats=20,
     duration_s=60.0,
-    timings=(),
+    timings=timings_by(LAW),
 )
 
 
@@ -78,6 +95,8 @@ def test_a_calibration_predicts_the_models_that_were_not_timed(demo_study):
     assert found.is_calibrated
     assert found.predicted == frozenset(demo_study.measured)
     law = StructureLatency.stored(CALIBRATION, PROFILE.length)
+    shapes = [shape_of(c, m) for c, m in demo_study.measured.items()]
+    assert law.shares(shapes) == pytest.approx(LAW.shares(shapes), rel=0.1)
     for candidate, measurement in found.study.measured.items():
         speed = measurement.throughput
         (expected,) = law.predict([shape_of(candidate, measurement)])
@@ -146,10 +165,17 @@ def test_answers_say_which_speeds_are_predicted(demo_study):
 
 
 def test_the_fastest_there_may_be_another_one_than_here(demo_study):
-    slow_muxing = replace(CALIBRATION, coefficients=(0.05, 0.0, 0.05, 0.0, 0.0, 8.0))
+    numbers = [trial.number for trial in demo_study.trials]
+    wide = {t.number for t in demo_study.trials if t.candidate.num_instances > 1}
+    slow_muxing = {
+        number: replace(timed, **{name: getattr(timed, name) / 10 for name in SPEEDUPS})
+        if number in wide
+        else timed
+        for number, timed in times(demo_study, 1.0, *numbers).items()
+    }
     (here,) = answer_budgets(demo_study, [0.1])
 
-    (there,) = answer_budgets(study_on(demo_study, PROFILE, {}, [slow_muxing]).study, [0.1])
+    (there,) = answer_budgets(study_on(demo_study, PROFILE, slow_muxing, []).study, [0.1])
 
     assert here.best.candidate.num_instances > 1
     assert there.best.candidate.num_instances == 1

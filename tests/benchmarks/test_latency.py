@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from autoprumux.evaluators.timed import ModelTimer
+from autoprumux.evaluators.timed import ModelTimer, model_timer
 from autoprumux.records import EncoderShape, ShapeTiming
+from autoprumux.study_files import load_study
 from autoprumux.surrogates.structure_latency import TYPICAL, StructureLatency
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -29,17 +31,29 @@ def test_timings_that_follow_the_law_are_predicted_and_others_are_not(
 ) -> None:
     odd = latency.recorded_shapes([NAME])[-1]  # of which nothing could have told
 
+    def shares_of(shapes: Sequence[EncoderShape]) -> list[float]:
+        with model_timer(load_study("embedded").trainer) as timer:
+            law = StructureLatency(timer.encoder([10]), 32, TYPICAL, 0.0)
+        shares = law.shares(shapes) * [2.0 if shape == odd else 1.0 for shape in shapes]
+        return [float(share) for share in shares]
+
     def time_shapes(
         timer: ModelTimer, shapes: Sequence[EncoderShape], limit_s: float
     ) -> tuple[list[ShapeTiming], int]:
-        shares = StructureLatency(timer.encoder([10]), 32, TYPICAL, 0.0).shares(shapes)
-        shares *= [2.0 if shape == odd else 1.0 for shape in shapes]
         return [
             ShapeTiming(shape=s, seconds=t, seconds_q1=t, seconds_q3=t, share=t)
-            for s, t in zip(shapes, shares.tolist(), strict=True)
+            for s, t in zip(shapes, shares_of(shapes), strict=True)
         ], 7
 
+    def time_in_turn(
+        baseline: EncoderShape, shapes: Sequence[EncoderShape], **_: object
+    ) -> np.ndarray:
+        assert baseline.num_instances == 1
+        return np.outer(shares_of(shapes), [1.0, 1.1, 0.9])
+
     monkeypatch.setattr(ModelTimer, "time_shapes", time_shapes)
+    monkeypatch.setattr(ModelTimer, "passes", lambda timer, shapes: list(shapes))
+    monkeypatch.setattr(latency, "time_in_turn", time_in_turn)
     out = tmp_path / "latency.json"
     monkeypatch.setattr(sys, "argv", ["latency.py", "--recordings", NAME, "--out", str(out)])
 
@@ -63,14 +77,16 @@ def test_untrained_models_are_timed(
     few = latency.recorded_shapes([NAME])[:2]
     monkeypatch.setattr(latency, "recorded_shapes", lambda names: few)
     monkeypatch.setattr(latency, "calibration_shapes", lambda e, w, n: SHAPES)
-    options = ["--recordings", NAME, "--threads", "1"]
+    options = ["--recordings", NAME, "--threads", "1", "--limit-s", "0.1"]
     monkeypatch.setattr(
         sys, "argv", ["latency.py", *options, "--set", "trainer.throughput.batch_size=1"]
     )
 
     latency.main()
 
-    assert "4 timed, 2 predicted" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 timed in" in out
+    assert "2 predicted, and measured on 2 visits" in out
 
 
 def _shape(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from trainers.models.shape import MuxedBertShape
 NUM_EXAMPLES = 512
 """Random sequences; batches repeat them."""
 
-MIN_ROUNDS, MAX_ROUNDS = 5, 40
-"""Timed rounds of `time_rounds`, as many as the time allows."""
+MIN_ROUNDS, MAX_ROUNDS = 5, 400
+"""Timed rounds of `time_rounds`, as many as the time allows. Many: the pace at which a machine
+computes large matrices, in units of that of small ones, can drift by half within a minute."""
 
 
 def untrained_model(shape: MuxedBertShape, device: torch.device) -> MuxedBert:
@@ -57,8 +58,8 @@ def time_rounds(
     num_rounds = min(MAX_ROUNDS, int(left_s / round_s))
     if num_rounds < MIN_ROUNDS:
         raise ConfigError(
-            f"`throughput.batch_size` is too large to calibrate with: one round of the "
-            f"{len(passes)} models takes {round_s:.1f} s, and {MIN_ROUNDS} rounds must fit into "
+            f"`throughput.batch_size` is too large to calibrate with: one round of "
+            f"{len(passes)} passes takes {round_s:.1f} s, and {MIN_ROUNDS} rounds must fit into "
             f"{limit_s:.0f} s; use a smaller one."
         )
     return time_interleaved(list(passes), num_warmup=0, num_repeats=num_rounds, device=device)

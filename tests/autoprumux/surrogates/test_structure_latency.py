@@ -18,8 +18,8 @@ from autoprumux.surrogates.structure_latency import (
 
 LENGTH = 32
 WIDTHS = (1, 2, 5, 10)
-# Of a device: products, ragged, passes, calls, mixing, unmixing.
-TRUE = (0.78, 0.1, 0.15, 0.02, 0.04, 0.02)
+# Of a device: products, passes, ragged, calls, embedding, instances.
+TRUE = (0.8, 0.2, 0.1, 0.03, 0.02, 0.03)
 CELLS = [
     EncoderShape(1, 128, (4, 4, 4, 3), (268, 0, 0, 0)),
     EncoderShape(1, 123, (3, 2, 2, 1), (94, 19, 4, 10)),
@@ -60,7 +60,7 @@ def test_ten_timings_tell_the_speed_of_a_device_unlike_the_typical_one() -> None
 
     assert len(shapes) == MAX_TIMINGS
     expected = np.array([t.share for t in timed_on_a_device(CELLS)])
-    assert law.shares(CELLS) == pytest.approx(expected, rel=0.03)
+    assert law.shares(CELLS) == pytest.approx(expected, rel=0.05)
     typical = StructureLatency(ENCODER, LENGTH, TYPICAL, 0.0).shares(CELLS)
     assert np.abs(typical / expected - 1).max() > 0.2
 
@@ -68,12 +68,12 @@ def test_ten_timings_tell_the_speed_of_a_device_unlike_the_typical_one() -> None
 def test_a_typical_device_gets_the_typical_coefficients() -> None:
     shapes = calibration_shapes(ENCODER, WIDTHS, LENGTH)
     law = StructureLatency(ENCODER, LENGTH, TYPICAL, 0.0)
-    pruned = [shape for shape in shapes if sparsity_of(ENCODER, shape) > 0]
+    pruned = [shape for shape in shapes if sparsity_of(ENCODER, shape) > 0.7]
     timings = [timing(s, float(v)) for s, v in zip(pruned, law.shares(pruned), strict=True)]
 
     fitted = StructureLatency.fitted(ENCODER, LENGTH, timings)
 
-    assert fitted.coefficients == pytest.approx(TYPICAL, rel=1e-4)
+    assert fitted.coefficients == pytest.approx(TYPICAL, rel=0.01)
 
 
 def test_a_slow_baseline_changes_the_speedups_but_not_what_is_told_of_pruned_models() -> None:
