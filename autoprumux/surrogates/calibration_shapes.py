@@ -5,7 +5,7 @@ chosen from a pool of such as pruning leaves, to make the mean variance of predi
 over the whole pool small (an I-optimal design, by greedy exchange).
 
 The pool is drawn at random, always the same. Shapes whose layers are all alike would tell less:
-they run a tenth faster than such as pruning leaves.
+they run a few per cent faster than such as pruning leaves.
 """
 
 from collections.abc import Sequence

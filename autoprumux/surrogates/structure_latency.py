@@ -20,8 +20,8 @@ are of untrained models. What pruning leaves are small matrices, which processor
 nearly the pace at which they read them: passes are worth as much as products.
 
 The baseline is the unit of all times and takes no part in the fit: its large matrices are
-multiplied at another pace than those that pruning leaves, up to a third slower or a sixth faster
-by processor and threads, which is no term of the law. What it deviates from the law by fades out
+multiplied at another pace than those that pruning leaves, a tenth faster to a third slower by
+processor and threads, which is no term of the law. What it deviates from the law by fades out
 with the distance from its multiplications.
 """
 
