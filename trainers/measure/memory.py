@@ -29,9 +29,9 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that a pass frees for the next pass, once and for all.
 
     The C library of Linux hands large blocks back to the system and asks for them anew, to be
-    filled page by page: up to 40 % of the time of a small model's pass, more or less as blocks happen
-    to lie (docs/measuring.md). Other systems have other allocators, which stay as they are, and
-    so does what environment variables set.
+    filled page by page: up to 40 % of the time of a small model's pass, more or less as blocks
+    happen to lie (docs/measuring.md). Other systems have other allocators, which stay as they are,
+    and so does what environment variables set.
     """
     mallopt = _c_function("mallopt")
     if mallopt is None or any(name in os.environ for name in _USER_CHOICES):
