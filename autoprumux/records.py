@@ -220,7 +220,7 @@ class ShapeTiming:
     seconds_q1: float
     seconds_q3: float
     share: float
-    """Of the dense baseline's seconds in the same round, in the median."""
+    """Of the seconds of the dense baseline right before it, median over the rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@
 Calibrates as `autoprumux bench --calibrate` does, then measures every structure of the
 recordings, untrained: in turn with the dense baseline, as in a trial, on many visits in random
 order, which are spread over minutes, since the machine may drift. The law of latency, fitted to
-the calibration's ten models, predicts the others, none of which is among them. Nothing that was
-trained or measured elsewhere is used, so this machine is one that nothing was trained on.
+the calibration's ten models, predicts the others, none of which is among them. Its coefficients
+come from these ten alone; where its form comes from is in docs/measuring.md.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def time_in_turn(
     limit_s: float,
     device: torch.device,
 ) -> np.ndarray:
-    """Yield `(K, visits)` seconds of `K` passes over those of the baseline in turn with them."""
+    """Yield `(K, visits)` shares: seconds of each pass over the baseline's right before it."""
     random, started = np.random.default_rng(0), time.monotonic()
     rounds: list[np.ndarray] = []
     while time.monotonic() - started < limit_s or len(rounds) < 2:

@@ -17,8 +17,8 @@ NUM_EXAMPLES = 512
 """Random sequences; batches repeat them."""
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 400
-"""Timed rounds of `time_rounds`, as many as the time allows. Many: the pace at which a machine
-computes large matrices, in units of that of small ones, can drift by half within a minute."""
+"""Timed rounds of `time_rounds`, as many as the time allows. Many: they
+average what other machines on the same hardware take from large models and small ones."""
 
 
 def untrained_model(shape: MuxedBertShape, device: torch.device) -> MuxedBert:

@@ -120,7 +120,14 @@ print(one_pass() - before)
 """
 
 
+@pytest.fixture
+def nothing_chosen(monkeypatch):
+    for name in memory._USER_CHOICES:
+        monkeypatch.delenv(name, raising=False)
+
+
 @glibc_alone
+@pytest.mark.usefixtures("nothing_chosen")
 def test_a_pass_finds_the_memory_of_the_pass_before():
     (kept,) = printed_by(FAULTS.replace("KEEPS", "True"))
     (fetched,) = printed_by(FAULTS.replace("KEEPS", "False"))
@@ -130,6 +137,7 @@ def test_a_pass_finds_the_memory_of_the_pass_before():
 
 
 @glibc_alone
+@pytest.mark.usefixtures("nothing_chosen")
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_what_the_user_set_for_freed_memory_stays(name, monkeypatch):
     monkeypatch.setenv(name, "")
@@ -141,6 +149,7 @@ def test_what_the_user_set_for_freed_memory_stays(name, monkeypatch):
 
 def test_a_system_without_glibc_keeps_its_own_ways(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for the C library"))
 
     memory.keep_freed_memory.__wrapped__()
     memory.reset_peak_memory()
@@ -150,6 +159,7 @@ def test_a_system_without_glibc_keeps_its_own_ways(monkeypatch):
 
 @glibc_alone
 @tells_peaks
+@pytest.mark.usefixtures("nothing_chosen")
 def test_memory_that_is_kept_counts_for_no_later_part():
     (first, second) = printed_by(
         "import torch\n"
