@@ -52,15 +52,21 @@ def test_the_shipped_model_is_described():
     assert (encoder.embed_mode, encoder.demultiplexer) == ("single_pass", "rsa")
 
 
-def test_a_model_whose_folder_is_gone_is_timed_untrained(tmp_path: Path, monkeypatch):
-    timed_shapes = []
+@pytest.fixture
+def timed_shapes(monkeypatch):
+    """Pairs of a model's shape and that of the baseline, as they are timed."""
+    shapes = []
     original = timed.measure_throughput
 
     def remember(model, baseline, *rest, **options):
-        timed_shapes.append((model.shape, baseline.shape))
+        shapes.append((model.shape, baseline.shape))
         return original(model, baseline, *rest, **options)
 
     monkeypatch.setattr(timed, "measure_throughput", remember)
+    return shapes
+
+
+def test_a_model_whose_folder_is_gone_is_timed_untrained(tmp_path: Path, timed_shapes):
     with model_timer(TINY) as timer:
         found = timer.measure(PRUNED, str(tmp_path / "gone"))
 
@@ -144,25 +150,17 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path):
         timer.measure_directory(tmp_path)
 
 
-def test_a_pruned_model_is_compared_with_the_dense_one_of_its_kind(tmp_path: Path, monkeypatch):
+def test_a_pruned_model_is_compared_with_the_dense_one_of_its_kind(tmp_path: Path, timed_shapes):
     dense = read_shape(builtin_directory(5))
     shape = replace(
         dense, hidden_size=120, head_counts=(2, 1, 0, 0), feedforward_sizes=(0, 33, 7, 0)
     )
     save_model(untrained_model(shape, torch.device("cpu")), tmp_path)
-    compared = []
-    original = timed.measure_throughput
-
-    def measured(model, baseline, *rest, **options):
-        compared.append((model.shape, baseline.shape))
-        return original(model, baseline, *rest, **options)
-
-    monkeypatch.setattr(timed, "measure_throughput", measured)
 
     with model_timer(TINY) as timer:
         timer.measure_directory(tmp_path)
 
-    assert compared == [(shape, dense.dense(1))]
+    assert timed_shapes == [(shape, dense.dense(1))]
 
 
 def test_calibration_shapes_are_timed_as_models_are_served(monkeypatch):
