@@ -72,13 +72,15 @@ def measure_proposal(study: Study, file: Path, repeats: int) -> Row:
     from autoprumux.search.space import SearchSpace
     from autoprumux.storage.database import open_database
     from autoprumux.storage.repository import Repository
+    from trainers.allocator import keep_freed_memory
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    keep_freed_memory()  # as a search does
     made = study()
     database = open_database(f"sqlite:///{file}")
     repository, space = Repository(database), SearchSpace.from_config(made.config.search)
     sampler = PerformanceModelSampler(
-        space, made.config.search.budgets, history=lambda: repository.load_study()
+        space, made.config.search.budgets, history=lambda: repository.load_study(made.config.name)
     )
     asked = optuna.create_study(directions=["maximize"] * 2)
     rows = []

@@ -56,6 +56,7 @@ from autoprumux.storage.faults import storage_errors
 from autoprumux.storage.priors import PriorBook
 from autoprumux.storage.repository import Repository
 from autoprumux.storage.search_storage import SearchStorage
+from trainers.allocator import keep_freed_memory
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 2.0
 """Seconds between looks at what others do; each wait is longer than the one before."""
@@ -124,6 +125,7 @@ def run_study(
         TrialError: If the disk is full.
         KeyboardInterrupt: If it was interrupted, or `stop` was set.
     """
+    keep_freed_memory()
     with _errors_in_sentences(database):
         repository = Repository(database)
         record = open_study(config, repository, evaluator)

@@ -38,7 +38,7 @@ def stored_rows(url: str) -> Iterator[tuple[Rows, str]]:
 
 def _usual_rows(url: str, stack: ExitStack) -> tuple[Rows, str]:
     from autoprumux.storage.database import open_database
-    from autoprumux.storage.repository import rows_of
+    from autoprumux.storage.fetching import rows_of
 
     database = open_database(url, must_exist=True)
     stack.callback(database.close)

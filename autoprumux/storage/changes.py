@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     ScalarSelect,
     Table,
@@ -56,6 +55,23 @@ _STAMP = select(
     _count(MEASUREMENTS) + _count(FAILURE_CAUSES),
 ).where(STUDIES.c.name == bindparam("wanted"))
 
+_BELOW_ALL = -(2**31)
+"""Below every number, also those of a damaged database."""
+_STARTS_AFTER = (
+    select(STARTS)
+    .where(STARTS.c.study_id == bindparam("study"), STARTS.c.number > bindparam("last"))
+    .order_by(STARTS.c.number)
+)
+_ENDED = union(
+    *(
+        select(table.c.number).where(
+            table.c.study_id == bindparam("study"),
+            table.c.number.in_(bindparam("numbers", expanding=True)),
+        )
+        for table in (MEASUREMENTS, FAILURE_CAUSES)
+    )
+)
+
 
 def stamp_of(connection: Connection, name: str) -> Stamp | None:
     """Yield the stamp of a study, in one statement; None if it is not there."""
@@ -69,12 +85,11 @@ def new_starts(connection: Connection, known: Known, stamp: Stamp) -> list[Store
         return []
     # They are seldom others than the last ones. Of several workers one may start a smaller
     # number later than another a larger one; the count tells.
-    of_study = STARTS.c.study_id == stamp.study_id
-    last = max(known.trials, default=-1)
-    new = _starts(connection, of_study, STARTS.c.number > last)
+    new = _starts_after(connection, stamp.study_id, max(known.trials, default=-1))
     if stamp.num_starts == len(known.trials) + len(new):
         return new
-    return [row for row in _starts(connection, of_study) if row["number"] not in known.trials]
+    every = _starts_after(connection, stamp.study_id, _BELOW_ALL)
+    return [row for row in every if row["number"] not in known.trials]
 
 
 def newly_ended(connection: Connection, known: Known, stamp: Stamp) -> list[int]:
@@ -85,17 +100,14 @@ def newly_ended(connection: Connection, known: Known, stamp: Stamp) -> list[int]
     return ended_of(connection, stamp.study_id, running)
 
 
-def _starts(connection: Connection, *where: ColumnElement[bool]) -> list[StoredRow]:
-    query = select(STARTS).where(*where).order_by(STARTS.c.number)
-    return [dict(row) for row in connection.execute(query).mappings()]
+def _starts_after(connection: Connection, study_id: int, number: int) -> list[StoredRow]:
+    found = connection.execute(_STARTS_AFTER, {"study": study_id, "last": number})
+    return [dict(row) for row in found.mappings()]
 
 
 def ended_of(connection: Connection, study_id: int, numbers: Sequence[int]) -> list[int]:
     """Yield which of some trials have an outcome by now."""
     if not numbers:
         return []
-    parts = [
-        select(table.c.number).where(table.c.study_id == study_id, table.c.number.in_(numbers))
-        for table in (MEASUREMENTS, FAILURE_CAUSES)
-    ]
-    return sorted(connection.execute(union(*parts)).scalars())
+    found = connection.execute(_ENDED, {"study": study_id, "numbers": numbers})
+    return sorted(found.scalars())

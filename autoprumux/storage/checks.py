@@ -21,7 +21,7 @@ MAX_NESTING = 16
 """Of lists and objects in a stored configuration."""
 MAX_LAYERS = 10_000
 """Entries of a list of sizes."""
-_REMEMBERED = 1024
+REMEMBERED = 1024
 """Texts whose meaning is not read again: most trials of a study have the same ones."""
 
 
@@ -127,7 +127,7 @@ def object_of(text: object, column: str) -> dict[str, Any]:
     return value
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def values_of(text: object, column: str) -> tuple[tuple[str, Value], ...]:
     """Yield the hyperparameters in a column, a JSON object.
 
@@ -140,7 +140,7 @@ def values_of(text: object, column: str) -> tuple[tuple[str, Value], ...]:
     return tuple(values.items())
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def sizes_of(text: object, column: str) -> tuple[int, ...]:
     """Yield the sizes in a column, a JSON list.
 

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, func, insert, select
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.records import Calibration, DeviceProfile, EncoderShape, Throughput
 from autoprumux.storage.database import Database
+from autoprumux.storage.fetching import rows_of
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.reading import read_profiles
-from autoprumux.storage.repository import rows_of
 from autoprumux.storage.rows import Row, plain_row, require_finite
 from autoprumux.storage.schema import (
     CALIBRATION_TIMINGS,

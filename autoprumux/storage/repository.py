@@ -34,11 +34,9 @@ from autoprumux.records import (
 )
 from autoprumux.storage.changes import Known, Stamp, ended_of, new_starts, newly_ended, stamp_of
 from autoprumux.storage.database import Database
+from autoprumux.storage.fetching import rows_of
 from autoprumux.storage.migrations import utc_now
 from autoprumux.storage.reading import (
-    Rows,
-    StoredRow,
-    Wanted,
     candidate_of_row,
     ended_trials,
     find_study,
@@ -61,7 +59,6 @@ from autoprumux.storage.schema import (
     BUDGETS,
     CLAIMS,
     FAILURE_CAUSES,
-    METADATA,
     STARTS,
     STUDIES,
 )
@@ -330,22 +327,6 @@ class Repository:
             raise UnknownStudyError(unknown_sentence(self._database.place, rows, name, None))
         self._rows[name] = stored
         return stored
-
-
-def rows_of(connection: Connection) -> Rows:
-    """Yield the rows of our tables as `reading.py` asks for them."""
-
-    def fetch(table: str, /, **where: Wanted) -> list[StoredRow]:
-        found = METADATA.tables[table]
-        conditions = [
-            found.c[name] == wanted if isinstance(wanted, int | str) else found.c[name].in_(wanted)
-            for name, wanted in where.items()
-        ]
-        query = select(found).where(*conditions).order_by(*found.primary_key)
-        names = found.columns.keys()
-        return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
-
-    return fetch
 
 
 def _candidate(row: RowMapping) -> Candidate:

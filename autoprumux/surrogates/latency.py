@@ -46,8 +46,11 @@ class LatencySurrogate:
 
     def __init__(self) -> None:
         c0, c1, b = _PRIOR_SHARES
-        self._prior = np.log(np.array([c0 / c1, b / c1, 1.0]))
-        self.fit([], [])
+        self._prior: Array = np.log(np.array([c0 / c1, b / c1, 1.0]))
+        self._points = [_BASELINE]
+        self._z: Array = self._prior
+        self._variance = _INTERVAL_STD**2
+        self._covariance: Array = self.prior_covariance
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -88,7 +91,8 @@ class LatencySurrogate:
                 break
         variance = _variance(target - mean, _INTERVAL_STD, _INTERVAL_WEIGHT)
         self._z, self._variance = z, variance
-        self._covariance = np.linalg.inv(precision + jacobian.T @ jacobian / variance)
+        covariance = np.linalg.inv(precision + jacobian.T @ jacobian / variance)
+        self._covariance = np.asarray(covariance, dtype=np.float64)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`; defined everywhere, exactly 0 at the dense baseline."""

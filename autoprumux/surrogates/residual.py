@@ -16,6 +16,7 @@ from autoprumux.records import Candidate
 Array = NDArray[np.float64]
 
 _SCALE = 1.5
+_SIGNS = np.array([1.0, -1.0])
 _JITTER = 1e-10
 """Keeps the system solvable; far below the 1e-6 that any printed digit shows."""
 
@@ -54,8 +55,8 @@ class ResidualField:
 def coordinates(candidates: Sequence[Candidate]) -> Array:
     """`(K, 2)` coordinates `(x, c)`."""
     pairs = [(c.num_instances, 1.0 - c.sparsity) for c in candidates]
-    widths, dense = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return np.stack([np.log2(widths), -np.log2(dense)], axis=1)
+    logs = np.log2(np.array(pairs, dtype=np.float64).reshape(-1, 2))
+    return np.asarray(logs * _SIGNS, dtype=np.float64)
 
 
 def correlation(left: Array, right: Array) -> Array:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainers.allocator import keep_freed_memory
 from trainers.config import ThroughputConfig
 from trainers.data.encoding import Encoded
 from trainers.locks import file_lock
-from trainers.measure.memory import keep_freed_memory
 from trainers.models.batch import Batch
 from trainers.models.muxed_bert import MuxedBert
 from trainers.results import ThroughputResult

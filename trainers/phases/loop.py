@@ -14,9 +14,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainers.allocator import keep_freed_memory
 from trainers.checksums import tensors_checksum
 from trainers.errors import CheckpointError, DivergedError
-from trainers.measure.memory import keep_freed_memory, peak_memory_mib, reset_peak_memory
+from trainers.measure.memory import peak_memory_mib, reset_peak_memory
 from trainers.models.checkpoints import read_tensors, save_tensors, shorten
 from trainers.phase_config import PhaseConfig
 from trainers.processes import ALONE, Processes

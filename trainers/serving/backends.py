@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainers.allocator import keep_freed_memory
 from trainers.context import resolve_device
 from trainers.errors import CheckpointError, ConfigError, OutOfMemoryError
-from trainers.measure.memory import keep_freed_memory
 from trainers.models.batch import Batch
 from trainers.models.checkpoints import (
     WEIGHTS_FILE,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainers import allocator
 from trainers.measure import memory
 
 NEAR_MIB = 10
@@ -99,7 +100,7 @@ glibc_alone = pytest.mark.skipif(
 FAULTS = """
 import ctypes
 import resource
-from trainers.measure.memory import keep_freed_memory
+from trainers.allocator import keep_freed_memory
 
 libc, size = ctypes.CDLL(None), 40_000_000
 libc.malloc.restype = ctypes.c_void_p
@@ -122,7 +123,7 @@ print(one_pass() - before)
 
 @pytest.fixture
 def nothing_chosen(monkeypatch):
-    for name in memory._USER_CHOICES:
+    for name in allocator._USER_CHOICES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -149,9 +150,11 @@ def test_what_the_user_set_for_freed_memory_stays(name, monkeypatch):
 
 def test_a_system_without_glibc_keeps_its_own_ways(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked for the C library"))
+    monkeypatch.setattr(
+        allocator.ctypes, "CDLL", lambda name: pytest.fail("asked for the C library")
+    )
 
-    memory.keep_freed_memory.__wrapped__()
+    allocator.keep_freed_memory.__wrapped__()
     memory.reset_peak_memory()
 
     assert memory.peak_memory_mib() > 0
@@ -163,6 +166,7 @@ def test_a_system_without_glibc_keeps_its_own_ways(monkeypatch):
 def test_memory_that_is_kept_counts_for_no_later_part():
     (first, second) = printed_by(
         "import torch\n"
+        "from trainers.allocator import keep_freed_memory\n"
         "from trainers.measure.memory import *\n"
         "keep_freed_memory()\n"
         "reset_peak_memory(); torch.ones(100_000_000); print(peak_memory_mib())\n"
