@@ -193,9 +193,9 @@ def _layout(
 ) -> tuple[Sequence[str], Callable[[Mapping[str, Any]], tuple[Any, ...]], _Known]:
     """Yield the columns of a record, what picks them from a row, and the types known as right."""
     names = [name for name, _ in _types_of(kind) if name not in without]  # type: ignore[arg-type]
-    if len(names) == 1:
-        return names, lambda row: (row[names[0]],), {}
-    return names, itemgetter(*names) if names else lambda row: (), {}
+    if len(names) > 1:
+        return names, itemgetter(*names), {}
+    return names, lambda row: tuple(row[name] for name in names), {}
 
 
 def _checked_one_by_one(
