@@ -6,7 +6,7 @@ a number, a list that is no JSON, an accuracy of 7.
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache, lru_cache
 from math import isfinite
 from operator import itemgetter
@@ -22,8 +22,8 @@ MAX_NESTING = 16
 """Of lists and objects in a stored configuration."""
 MAX_LAYERS = 10_000
 """Entries of a list of sizes."""
-REMEMBERED = 1024
-"""Texts whose meaning is not read again: most trials of a study have the same ones."""
+_REMEMBERED = 1024
+"""Texts and candidates that are not read again: most trials of a study have the same ones."""
 
 
 def damaged(text: str) -> DamagedError:
@@ -54,12 +54,21 @@ def checked_columns(
     return dict(zip(names, values, strict=True))
 
 
-def stored_candidate(num_instances: object, sparsity: object) -> Candidate:
+@lru_cache(_REMEMBERED, typed=True)  # one object for all trials of a candidate compares faster
+def stored_candidate(
+    num_instances: object, sparsity: object, hyperparameters: object
+) -> Candidate:
     """Yield the candidate of these columns.
 
     Raises:
         DamagedError: If they are outside their ranges.
     """
+    cell = _stored_cell(num_instances, sparsity)
+    values = values_of(hyperparameters, "hyperparameters")
+    return replace(cell, hyperparameters=values) if values else cell
+
+
+def _stored_cell(num_instances: object, sparsity: object) -> Candidate:
     try:
         return check_candidate(num_instances, sparsity)
     except ValueError as error:
@@ -107,7 +116,7 @@ def check_config(text: object) -> dict[str, Any]:
             raise _wrong("config_json", f"search.{name}", "a list of numbers", values)
         sizes[place] = len(values)
         for value in values:
-            stored_candidate(*((value, 0.0) if name == "widths" else (1, value)))
+            _stored_cell(*((value, 0.0) if name == "widths" else (1, value)))
     if sizes[0] * sizes[1] > MAX_CANDIDATES:
         raise damaged(f"`search` of `config_json` spans {sizes[0] * sizes[1]} candidates")
     return config
@@ -125,7 +134,7 @@ def object_of(text: object, column: str) -> dict[str, Any]:
     return value
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_REMEMBERED)
 def values_of(text: object, column: str) -> tuple[tuple[str, Value], ...]:
     """Yield the hyperparameters in a column, a JSON object.
 
@@ -138,7 +147,7 @@ def values_of(text: object, column: str) -> tuple[tuple[str, Value], ...]:
     return tuple(values.items())
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(_REMEMBERED)
 def sizes_of(text: object, column: str) -> tuple[int, ...]:
     """Yield the sizes in a column, a JSON list.
 
@@ -205,9 +214,8 @@ def _checked_one_by_one(
     columns = {}
     for name in names:
         value, types = row.get(name, _MISSING), types_of[name]
-        is_truth = isinstance(value, bool) and bool not in types
         is_endless = isinstance(value, float) and not isfinite(value)
-        if not isinstance(value, types) or is_truth or is_endless:
+        if not isinstance(value, types) or isinstance(value, bool) or is_endless:
             raise _wrong(kind.__name__.lower(), name, _WORDS[types[0]], value)
         columns[name] = value
     found = tuple(map(type, columns.values()))

@@ -6,7 +6,6 @@ Nothing here needs SQLAlchemy, so that a query which reads an SQLite file need n
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from autoprumux.errors import UnknownStudyError
@@ -30,7 +29,6 @@ from autoprumux.records import (
     TrialState,
 )
 from autoprumux.storage.checks import (
-    REMEMBERED,
     bytes_of,
     check_config,
     checked_columns,
@@ -41,7 +39,6 @@ from autoprumux.storage.checks import (
     stored_candidate,
     stored_measurement,
     stored_throughput,
-    values_of,
 )
 
 if TYPE_CHECKING:
@@ -270,14 +267,7 @@ def read_calibrations(rows: Rows, profile: str) -> list[Calibration]:
 
 def candidate_of_row(row: StoredRow) -> Candidate:
     """Yield the candidate of a row that names one."""
-    return _candidate(row["num_instances"], row["sparsity"], row["hyperparameters"])
-
-
-@lru_cache(REMEMBERED, typed=True)  # one object for all trials of a candidate compares faster
-def _candidate(num_instances: object, sparsity: object, hyperparameters: object) -> Candidate:
-    cell = stored_candidate(num_instances, sparsity)
-    values = values_of(hyperparameters, "hyperparameters")
-    return replace(cell, hyperparameters=values) if values else cell
+    return stored_candidate(row["num_instances"], row["sparsity"], row["hyperparameters"])
 
 
 def _key(study_id: int, numbers: Sequence[int] | None) -> dict[str, Wanted]:
