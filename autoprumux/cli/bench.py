@@ -1,11 +1,14 @@
 """`autoprumux bench`."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
 from autoprumux.api import bench as use_case
+from autoprumux.api.retiming import retime_recording
 from autoprumux.cli.options import (
     Json,
     Storage,
@@ -16,6 +19,7 @@ from autoprumux.cli.options import (
     to_json,
 )
 from autoprumux.config import DEFAULT_STORAGE
+from autoprumux.errors import UsageError
 
 BENCH_EPILOG = """\b
 Example:
@@ -61,6 +65,24 @@ def bench(
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="Where to measure.")
     ] = "auto",
+    recorded: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.csv",
+            help="Time the structures of a recording, in place of a study's models.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --recorded: gets it with the new speeds."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|DIR",
+            help="With --recorded: the weights, if it was made with a folder's.",
+        ),
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -70,20 +92,43 @@ def bench(
     Each model is timed in turn with the dense baseline. Models whose folder is not here are timed
     untrained: speed does not depend on the values of weights.
     """
+    setting = use_case.BenchSetting(
+        name=name,
+        batch_size=batch_size,
+        length=length,
+        num_threads=threads,
+        device=cast(Literal["auto", "cpu", "cuda"], device),  # checked there
+    )
+    if recorded is None:
+        _refuse("goes with `--recorded`", {"--out": out, "--model": model})
+    else:
+        others = {"STUDY|DIR": target, "--task": task, "--name": name}
+        flags = {"--calibrate": calibrate or None, "--json": as_json or None}
+        _refuse("does not go with `--recorded`", {**others, **flags})
+        if out is None:
+            raise UsageError("`--recorded` needs the folder to write to; give it with `--out`.")
+        header, rows = retime_recording(recorded, out, model=model, setting=setting, report=_say)
+        print(f"The recording is in {rows}, where it comes from in {header}.")
+        return
     outcome = use_case.bench(
         target,
         task=task,
         storage=storage,
         calibrate=calibrate,
-        setting=use_case.BenchSetting(
-            name=name,
-            batch_size=batch_size,
-            length=length,
-            num_threads=threads,
-            device=cast(Literal["auto", "cpu", "cuda"], device),  # checked there
-        ),
-        report=lambda line: print(line, file=sys.stderr),
+        setting=setting,
+        report=_say,
     )
     from autoprumux.report.bench import bench_to_dict, format_bench
 
     show(to_json(bench_to_dict(outcome)) if as_json else format_bench(outcome))
+
+
+def _refuse(reason: str, options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            told = "" if value is True else f", got {value}"
+            raise UsageError(f"`{option}` {reason}{told}.")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -35,10 +35,8 @@ class _Source:
         return stored == BUILTIN or is_hub_id or (self.part == "data" and stored == HUB)
 
 
-_SOURCES = (
-    _Source("data", "--data", "directory"),
-    _Source("model", "--model", "directory or Hugging Face id"),
-)
+_MODEL = _Source("model", "--model", "directory or Hugging Face id")
+_SOURCES = (_Source("data", "--data", "directory"), _MODEL)
 
 
 def searches_of(
@@ -62,6 +60,11 @@ def searches_of(
     changed = {s.part: _source_of(recording, s, given[s.part]) for s in _SOURCES}
     recipe = [*_recipe_of(recording, changed)]
     return tuple(_search_of(recording, command, recipe) for command in recording.commands)
+
+
+def model_source(recording: Recording, given: str | None) -> str:
+    """Yield the directory or id of a recording's weights on this machine; see `searches_of`."""
+    return _source_of(recording, _MODEL, given)
 
 
 def _source_of(recording: Recording, source: _Source, given: str | None) -> str:

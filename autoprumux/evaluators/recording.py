@@ -6,7 +6,7 @@ Left out are checkpoints, histories and the correctness of single examples.
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -18,6 +18,7 @@ from autoprumux.records import (
     Failure,
     Measurement,
     StudyRecord,
+    Throughput,
     TrialRecord,
 )
 from autoprumux.study_files import DEFAULT_PRESET, load_study
@@ -49,11 +50,13 @@ class Recording:
     commands: tuple[str, ...]
     """They make the trials again, one per study."""
     environment: Mapping[str, tuple[str, ...]]
-    """Versions and hardware; several values where trials differ."""
+    """Versions and hardware of the speeds; several values where trials differ."""
     recorded: str
     """Date of the export, ISO 8601."""
     trials: tuple[RecordedTrial, ...]
     """In order of candidate and seed."""
+    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those of the trainings, if the speeds are of a later day; see `retimed`."""
 
     @property
     def processors(self) -> tuple[str, ...]:
@@ -69,6 +72,30 @@ class Recording:
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the studies, in order."""
         return tuple(sorted({trial.seed for trial in self.trials}))
+
+    def retimed(
+        self, speeds: Sequence[Throughput | None], environment: Mapping[str, str]
+    ) -> "Recording":
+        """Yield the same trainings with the speeds of another machine or version.
+
+        Args:
+            speeds: One for each trial, None for what failed.
+            environment: Versions and hardware that they were measured with.
+        """
+        trials = (
+            replace(
+                trial,
+                measurement=trial.measurement
+                and replace(trial.measurement, throughput=speed or trial.measurement.throughput),
+            )
+            for trial, speed in zip(self.trials, speeds, strict=True)
+        )
+        return replace(
+            self,
+            trials=tuple(trials),
+            environment={name: (value,) for name, value in sorted(environment.items())},
+            trained=self.trained or self.environment,
+        )
 
     def of_best_settings(self) -> "Recording":
         """Yield the recording with one trial per cell (N, s) and seed: its best setting's.

@@ -35,6 +35,8 @@ FORMAT = 1
 
 _HYPERPARAMETERS = "hyperparameters"
 """Column of the values that differ from the study's own, JSON; older recordings lack it."""
+_TRAINED = "trained"
+"""Key of the header that recordings have whose speeds were measured anew."""
 MAX_BYTES, MAX_ROWS = 1 << 26, 100_000
 """Of a file; the recordings that ship have some hundred rows."""
 
@@ -53,6 +55,8 @@ def save_recording(recording: Recording, directory: Path) -> tuple[Path, Path]:
     """
     header = {"format": FORMAT} | asdict(recording)
     del header["name"], header["trials"]
+    if not recording.trained:
+        del header[_TRAINED]
     header_file = directory / f"{recording.name}.json"
     rows_file = directory / f"{recording.name}.csv"
     try:
@@ -90,6 +94,7 @@ def load_recording(name_or_path: str) -> Recording:
         environment={key: tuple(values) for key, values in header["environment"].items()},
         recorded=header["recorded"],
         trials=tuple(trials),
+        trained={key: tuple(values) for key, values in header.get(_TRAINED, {}).items()},
     )
 
 
@@ -142,11 +147,11 @@ def _read_header(file: Traversable) -> dict[str, Any]:
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
         raise UsageError(f"{file}: `format` must be {FORMAT}, got {f'{found!r:.80}'}.")
-    wanted = [f.name for f in fields(Recording) if f.name not in ("name", "trials")]
+    wanted = [f.name for f in fields(Recording) if f.name not in ("name", "trials", _TRAINED)]
     missing = [key for key in wanted if key not in header]
     if missing:
         raise UsageError(f"{file}: `{missing[0]}` is missing.")
-    for key in wanted:
+    for key in (*wanted, *({_TRAINED} & header.keys())):
         if not _is_right(key, header[key]):
             raise UsageError(f"{file}: `{key}` cannot be {f'{header[key]!r:.80}'}.")
     return dict(header)
@@ -155,7 +160,7 @@ def _read_header(file: Traversable) -> dict[str, Any]:
 def _is_right(key: str, value: object) -> bool:
     if key == "commands":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if key == "environment":
+    if key in ("environment", _TRAINED):
         return isinstance(value, dict) and all(
             isinstance(items, list) and all(isinstance(item, str) for item in items)
             for items in value.values()

@@ -74,7 +74,7 @@ class ModelTimer:
 
     def profile(self, name: str = "") -> DeviceProfile:
         """Yield the setting under `name`, or under one that describes it."""
-        environment = describe_environment(self._device)
+        environment = self.environment()
         is_cpu = self._device.type == "cpu"
         found = DeviceProfile(
             name=name,
@@ -86,6 +86,10 @@ class ModelTimer:
             num_threads=torch.get_num_threads() if is_cpu else 0,
         )
         return found if name else replace(found, name=default_name(found))
+
+    def environment(self) -> dict[str, str]:
+        """Yield versions and hardware, as a measurement has them."""
+        return describe_environment(self._device)
 
     def encoder(self, widths: Sequence[int]) -> EncoderFacts:
         """Yield what the models of the recipe have in common.
