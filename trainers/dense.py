@@ -28,7 +28,7 @@ from trainers.models.shape import numbered_labels
 from trainers.models.sources import has_pretrained_width, load_source, source_fingerprint
 from trainers.phase_config import FinetuneConfig
 from trainers.phases.finetune import FinetuneProgram
-from trainers.phases.layers import LayerMatcher
+from trainers.phases.layers import LayerMatcher, compacted_map, identity_map, load_map
 from trainers.phases.loop import Program
 from trainers.phases.pretrain import PretrainProgram
 from trainers.phases.prime import PrimeProgram
@@ -89,8 +89,15 @@ def _narrow_stage(context: TrainingContext, num_instances: int) -> Stage:
     def start() -> tuple[Program, MuxedBert]:
         model = teacher.load().to(context.precision.device)
         scores = unit_scores(model, context.train, seed=context.seed)
-        narrow = compact(model, block_masks(model.shape, scores, num_instances))
-        return finetune_program(context, narrow, teacher.load(), config, context.seed)
+        masks = block_masks(model.shape, scores, num_instances)
+        narrow, taught_by = compact(model, masks), teacher.load().to(context.precision.device)
+        layers = None
+        if config.layer_distill_weight > 0:
+            whole = identity_map(model.shape.hidden_size).to(masks.hidden)
+            layer_map = load_map(compacted_map(whole, masks)).to(masks.hidden)
+            shared: dict[str, Any] = {"seed": context.seed, "precision": context.precision}
+            layers = LayerMatcher(taught_by, layer_map, config, **shared)
+        return finetune_program(context, narrow, taught_by, config, context.seed, layers)
 
     return Stage(context, "narrow", num_instances, context.seed, {}, (teacher,), config, start)
 

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import isclose
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainers.values import added, require, require_word
 
 GATE_KINDS = ("heads", "head_layers", "feedforward_layers", "intermediate", "hidden")
 """Words of `prune.gates`: what CoFi can remove."""
-LAYER_ALIGNMENTS = ("fixed", "free", "ordered", "random", "windowed")
-"""Words of `prune.layer_alignment`."""
-TEACHERS = ("same_width", "plain", "both")
+LayerAlignment = Literal["fixed", "free", "ordered", "random", "windowed"]
+"""Words of `layer_alignment`."""
+Teacher = Literal["same_width", "plain", "both"]
 """Words of `prune.teacher` and `finetune_pruned.teacher`."""
-SPARSITY_CONVENTIONS = ("weights", "cofi")
+SparsityConvention = Literal["weights", "cofi"]
 """Words of `prune.sparsity_convention`."""
 
 
@@ -21,6 +21,8 @@ SPARSITY_CONVENTIONS = ("weights", "cofi")
 class PhaseConfig:
     """What every phase has; schedules count optimiser updates."""
 
+    section: ClassVar[str]
+    """Name of its table in a study file."""
     num_updates: int
     """Optimiser updates; 0 skips the phase."""
     batch_size: int = 64
@@ -39,7 +41,7 @@ class PhaseConfig:
     """True gives a batch groups of similar length, so that little of it is padding."""
 
     def __post_init__(self) -> None:
-        name = type(self).__name__.removesuffix("Config").lower()
+        name = self.section
         require(self.num_updates >= 0, f"{name}.num_updates", self.num_updates, "0 or more")
         require(self.batch_size >= 1, f"{name}.batch_size", self.batch_size, "at least 1")
         require(self.max_sequences >= 1, f"{name}.max_sequences", self.max_sequences, "at least 1")
@@ -57,6 +59,7 @@ class PhaseConfig:
 class PrimeConfig(PhaseConfig):
     """Token-retrieval warm-up (PruMUX phase 1); skipped for N = 1."""
 
+    section = "prime"
     num_updates: int = 600
     slots_per_token: int = 1
     """Instances whose token is asked for at each position: 1 as published; 0 for all of them,
@@ -90,6 +93,7 @@ class PrimeConfig(PhaseConfig):
 class PretrainConfig(PhaseConfig):
     """Masked-language modelling on multiplexed input (PruMUX phase 2)."""
 
+    section = "pretrain"
     num_updates: int = 0
     mask_probability: float = 0.15
     """Share of tokens to predict."""
@@ -132,6 +136,7 @@ class PretrainConfig(PhaseConfig):
 class FinetuneConfig(PhaseConfig):
     """Task training (PruMUX phase 3, before pruning)."""
 
+    section = "finetune"
     num_updates: int = 400
     num_evaluations: int = 4
     """Times the held-out examples are scored; the best checkpoint is kept."""
@@ -152,40 +157,66 @@ class FinetuneConfig(PhaseConfig):
         super().__post_init__()
         require(
             self.num_evaluations >= 1,
-            "finetune.num_evaluations",
+            f"{self.section}.num_evaluations",
             self.num_evaluations,
             "at least 1",
         )
         require(
             self.state_distill_weight >= 0,
-            "finetune.state_distill_weight",
+            f"{self.section}.state_distill_weight",
             self.state_distill_weight,
             "0 or more",
         )
-        require(self.temperature > 0, "finetune.temperature", self.temperature, "positive")
+        require(self.temperature > 0, f"{self.section}.temperature", self.temperature, "positive")
         require(
             self.retrieval_weight >= 0,
-            "finetune.retrieval_weight",
+            f"{self.section}.retrieval_weight",
             self.retrieval_weight,
             "0 or more",
         )
         require(
             0 <= self.distill_weight <= 1,
-            "finetune.distill_weight",
+            f"{self.section}.distill_weight",
             self.distill_weight,
             "in [0, 1]",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NarrowConfig(FinetuneConfig):
+class LayerTaughtConfig(FinetuneConfig):
+    """Training that may match the layers of a larger model that reads the same groups."""
+
+    layer_distill_weight: float = added(0.0)
+    """Share of the loss, in [0, 1), that matches the layers of a larger model: the unpruned one of
+    the same N in `finetune_pruned`, the plain one that it was cut from in `narrow`.
+    `distill_weight` divides the rest among logits and labels. 0.9 with a `distill_weight` of 1,
+    which leaves labels out, is one of the settings published for `finetune_pruned`."""
+    layer_alignment: LayerAlignment = added("ordered")
+    """See `PruneConfig.layer_alignment`."""
+    alignment_tokens: int = added(0)
+    """See `PruneConfig.alignment_tokens`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, weight = self.section, self.layer_distill_weight
+        require(0 <= weight < 1, f"{name}.layer_distill_weight", weight, "in [0, 1)")
+        require_word(self.layer_alignment, f"{name}.layer_alignment", LayerAlignment)
+        count = self.alignment_tokens
+        require(count >= 0, f"{name}.alignment_tokens", count, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowConfig(LayerTaughtConfig):
     """Training of the narrow plain model that `model.widening` = `blocks` makes a wide one of.
 
     It is cut out of the fine-tuned plain model and taught by it.
     """
 
+    section = "narrow"
     num_updates: int = 1600
     distill_weight: float = 0.5
+    layer_alignment: LayerAlignment = added("fixed")
+    """See `PruneConfig.layer_alignment`; a narrow model has all layers of its teacher."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,8 +239,9 @@ class NarrowConfig(FinetuneConfig):
 class PruneConfig(PhaseConfig):
     """CoFi pruning to the target sparsity, taught by fine-tuned models."""
 
+    section = "prune"
     num_updates: int = 400
-    teacher: Literal["same_width", "plain", "both"] = added("same_width")
+    teacher: Teacher = added("same_width")
     """Who teaches N > 1: the unpruned model of the same N (`same_width`), the N = 1 model, whose
     logits are matched instance by instance (`plain`, without layers to match), or `both`: logits
     of the N = 1 model, layers of the other one. N = 1 has the unpruned model in any case."""
@@ -217,7 +249,7 @@ class PruneConfig(PhaseConfig):
     """What can be removed: attention `heads`, whole attention layers (`head_layers`), whole
     feed-forward layers (`feedforward_layers`), feed-forward units (`intermediate`) and `hidden`
     dimensions. Fewer kinds reach fewer sparsities."""
-    sparsity_convention: Literal["weights", "cofi"] = "weights"
+    sparsity_convention: SparsityConvention = "weights"
     """What the target counts: the `weights` of the encoder, or those and the biases of the
     published formula (`cofi`)."""
     gate_learning_rate: float = 0.1
@@ -228,7 +260,7 @@ class PruneConfig(PhaseConfig):
     """Share of the updates over which the target rises to the requested sparsity, in (0, 1]."""
     layer_distill_weight: float = 0.5
     """Weight of the hidden-state distillation."""
-    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = "ordered"
+    layer_alignment: LayerAlignment = "ordered"
     """Which student layer learns from which teacher layer: the same one for all of them (`fixed`);
     for four evenly spaced teachers the closest (`free`), or the closest that keeps their order
     (`ordered`); the latter for four other teachers at every update, drawn from all layers
@@ -271,13 +303,9 @@ class PruneConfig(PhaseConfig):
             self.gates,
             "one or more of " + ", ".join(GATE_KINDS),
         )
-        for name, words in (
-            ("sparsity_convention", SPARSITY_CONVENTIONS),
-            ("layer_alignment", LAYER_ALIGNMENTS),
-            ("teacher", TEACHERS),
-        ):
-            value = getattr(self, name)
-            require(value in words, f"prune.{name}", value, "one of " + ", ".join(words))
+        require_word(self.sparsity_convention, "prune.sparsity_convention", SparsityConvention)
+        require_word(self.layer_alignment, "prune.layer_alignment", LayerAlignment)
+        require_word(self.teacher, "prune.teacher", Teacher)
         require(
             0 < self.sparsity_warmup <= 1,
             "prune.sparsity_warmup",
@@ -310,19 +338,12 @@ class PruneConfig(PhaseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaughtConfig(FinetuneConfig):
+class TaughtConfig(LayerTaughtConfig):
     """Training of a compacted model, taught by unpruned ones."""
 
-    teacher: Literal["same_width", "plain", "both"] = added("same_width")
+    section = "finetune_pruned"
+    teacher: Teacher = added("same_width")
     """See `PruneConfig.teacher`."""
-    layer_distill_weight: float = added(0.0)
-    """Share of the loss, in [0, 1), that matches the layers of the unpruned model of the same N;
-    `distill_weight` divides the rest among logits and labels. 0.9 with a `distill_weight` of 1,
-    which leaves labels out, is one of the published settings."""
-    layer_alignment: Literal["fixed", "free", "ordered", "random", "windowed"] = added("ordered")
-    """See `PruneConfig.layer_alignment`."""
-    alignment_tokens: int = added(0)
-    """See `PruneConfig.alignment_tokens`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -332,21 +353,7 @@ class TaughtConfig(FinetuneConfig):
             self.retrieval_weight,
             "0, for the token table of a pruned model no longer fits the head that names tokens",
         )
-        for name, words in (("teacher", TEACHERS), ("layer_alignment", LAYER_ALIGNMENTS)):
-            value = getattr(self, name)
-            require(value in words, f"finetune_pruned.{name}", value, "one of " + ", ".join(words))
-        require(
-            0 <= self.layer_distill_weight < 1,
-            "finetune_pruned.layer_distill_weight",
-            self.layer_distill_weight,
-            "in [0, 1)",
-        )
-        require(
-            self.alignment_tokens >= 0,
-            "finetune_pruned.alignment_tokens",
-            self.alignment_tokens,
-            "0 or more",
-        )
+        require_word(self.teacher, "finetune_pruned.teacher", Teacher)
 
 
 @dataclass(frozen=True, kw_only=True)

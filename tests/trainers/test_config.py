@@ -21,6 +21,7 @@ from trainers.phase_config import (
     FinetuneConfig,
     FinetunePrunedConfig,
     NarrowConfig,
+    PhaseConfig,
     PretrainConfig,
     PrimeConfig,
     PruneConfig,
@@ -69,6 +70,9 @@ from trainers.phase_config import (
         (FinetunePrunedConfig, "alignment_tokens", -1, "0 or more"),
         (FinetunePrunedConfig, "teacher", "wide", "one of same_width, plain, both"),
         (FinetunePrunedConfig, "layer_alignment", "v4", "one of fixed, free, ordered, .*"),
+        (NarrowConfig, "layer_distill_weight", 1.0, r"in \[0, 1\)"),
+        (NarrowConfig, "layer_alignment", "none", "one of fixed, free, ordered, .*"),
+        (NarrowConfig, "temperature", 0.0, "positive"),
         (NarrowConfig, "state_distill_weight", 0.5, "0, for a narrow model has states of .*"),
         (PruneConfig, "teacher", "narrow", "one of same_width, plain, both"),
         (PruneConfig, "alignment_tokens", -1, "0 or more"),
@@ -97,7 +101,8 @@ from trainers.phase_config import (
     ],
 )
 def test_a_value_out_of_its_range_is_refused_with_its_name_and_rule(kind, name, value, rule):
-    with pytest.raises(ConfigError, match=rf"{name}` must be {rule}, got {value!r}\."):
+    table = f"{kind.section}." if issubclass(kind, PhaseConfig) else ""
+    with pytest.raises(ConfigError, match=rf"{table}{name}` must be {rule}, got {value!r}\."):
         kind(**{name: value})
 
 

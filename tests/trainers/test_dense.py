@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from trainers.config import ModelConfig
-from trainers.dense import with_labels
+from trainers.context import TrainingContext
+from trainers.dense import finetuned_stage, with_labels
 from trainers.errors import ConfigError
 from trainers.models.checkpoints import load_model, read_tensors
 from trainers.phase_config import NarrowConfig
@@ -42,6 +43,29 @@ def test_the_narrow_model_is_an_nth_of_the_plain_one(result, cache_dir):
     assert shape.num_instances == 1
     assert (shape.hidden_size, *shape.head_counts) == (16, 2, 2)
     assert shape.feedforward_sizes == (32, 32)
+
+
+def test_a_narrow_model_is_taught_the_layers_that_it_was_cut_from(blocks, cache_dir, result):
+    taught = replace(blocks, narrow=replace(blocks.narrow, layer_distill_weight=0.5))
+    context = TrainingContext.open(taught, seed=0, cache_dir=cache_dir)
+    (narrow,) = (s for s in finetuned_stage(context, 2).needs if s.name == "narrow")
+
+    program, model = narrow.start()
+
+    layers, plain = program.layers, narrow.needs[0].load()
+    assert not narrow.is_complete  # another model than the one of `result`
+    assert layers.config.layer_alignment == "fixed"
+    assert layers.teacher is program.teachers.same_width
+    assert plain.state_dict().keys() == layers.teacher.state_dict().keys()
+    first = layers.layer_map.weight
+    kept = first.nonzero()
+    assert first.shape == (32, 16)
+    assert kept[:, 1].tolist() == list(range(16))  # each of its dimensions is one of the teacher's
+    tokens = layers.teacher.embeddings.tokens.weight[:, kept[:, 0]]
+    assert torch.equal(model.embeddings.tokens.weight, tokens)
+    before = first.detach().clone()
+    program.update(0)
+    assert not torch.equal(layers.layer_map.weight, before)
 
 
 def test_other_sparsities_share_the_wide_model(train, blocks, cache_dir, result):

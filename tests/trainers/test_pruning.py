@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from trainers.models.compaction import compact
 from trainers.models.masks import Gates
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.structure import choose_structure
-from trainers.phase_config import LAYER_ALIGNMENTS
+from trainers.phase_config import LayerAlignment
 from trainers.pipeline import Trainer
 from trainers.pruning import pruned_stage
 
@@ -276,7 +277,11 @@ def test_rungs_have_seeds_of_their_own_that_the_candidate_does_not_change(ladder
         ({"num_updates": 31}, 0),
         ({"gates": ("heads", "intermediate")}, 0),
         ({"sparsity_convention": "cofi"}, 0),
-        *(({"layer_alignment": word}, 0) for word in LAYER_ALIGNMENTS if word != "ordered"),
+        *(
+            ({"layer_alignment": word}, 0)
+            for word in get_args(LayerAlignment)
+            if word != "ordered"
+        ),
         ({"temperature": 1.0}, 0),
         ({"sparsity_warmup": 0.4}, 0),
     ],

@@ -1,4 +1,4 @@
-"""Matching the layers of a student with those of an unpruned teacher of the same N (CoFi).
+"""Matching the layers of a student with those of a larger teacher of the same N (CoFi).
 
 Symbols: `B` groups, `T` tokens, `D` hidden size of the teacher, `L` layers, `J` the hidden
 dimensions that the student has left.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainers.models.masks import Masks
 from trainers.models.muxed_bert import MuxedBert
 from trainers.models.shape import MuxedBertShape
-from trainers.phase_config import PruneConfig, TaughtConfig
+from trainers.phase_config import LayerTaughtConfig, PruneConfig
 from trainers.phases.alignment import align_layers, choose_teachers, same_layers
 from trainers.phases.losses import layer_distances, layer_distillation
 from trainers.phases.precision import Precision
@@ -57,10 +57,10 @@ def left_layers(shape: MuxedBertShape) -> Tensor:
 
 
 class LayerMatcher:
-    """The distillation of layers, in pruning and after it.
+    """The distillation of layers: in pruning, after it, and of a narrow model.
 
     Args:
-        teacher: Unpruned model of the same N, in evaluation mode from here on.
+        teacher: Larger model of the same N, in evaluation mode from here on.
         layer_map: Linear map from the student's states to the teacher's; trained with the student.
         config: How strongly, and which layer learns from which.
         seed: Decides teachers and tokens that are drawn.
@@ -71,7 +71,7 @@ class LayerMatcher:
         self,
         teacher: MuxedBert,
         layer_map: nn.Linear,
-        config: PruneConfig | TaughtConfig,
+        config: PruneConfig | LayerTaughtConfig,
         *,
         seed: int,
         precision: Precision,

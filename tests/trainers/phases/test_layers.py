@@ -1,10 +1,11 @@
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
 from trainers.models.masks import open_masks
-from trainers.phase_config import LAYER_ALIGNMENTS, PruneConfig
+from trainers.phase_config import LayerAlignment, PruneConfig
 from trainers.phases import layers
 from trainers.phases.layers import (
     LayerMatcher,
@@ -68,7 +69,7 @@ def test_layers_exist_alike_under_gates_and_after_compaction(tiny_shape):
     assert open_layers(masks).tolist() == left_layers(shape).tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("word", LAYER_ALIGNMENTS)
+@pytest.mark.parametrize("word", get_args(LayerAlignment))
 def test_every_alignment_matches_the_layers_it_names(make_matcher, monkeypatch, word):
     matcher, seen = make_matcher(layer_alignment=word), []
 
