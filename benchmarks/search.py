@@ -56,6 +56,7 @@ from search_tables import (
     NUM_TABLES,
     RECORDED,
     Table,
+    has_others,
     is_first_of_task,
     make_related,
     make_table,
@@ -169,6 +170,8 @@ def run(options: argparse.Namespace) -> None:
         for sampler in options.samplers.split(","):
             if sampler == "hits" and not is_first_of_task(options.family, index):
                 continue  # it asks for all budgets itself
+            if sampler in RELATED and not has_others(options.family, index):
+                continue  # nothing would be its prior
             seeds = seeds_of(index, options.seeds, options.thin)
             file = options.out / f"{options.family}-{index:03d}-{sampler}.json"
             _complete(file, options.family, index, sampler, seeds)

@@ -135,6 +135,11 @@ def is_first_of_task(family: str, index: int) -> bool:
     return before != own
 
 
+def has_others(family: str, index: int) -> bool:
+    """True if there are other tasks of the same model, for a prior."""
+    return family != RECORDED or bool(others_of(_recorded_tables()[index][0]))
+
+
 def make_table(family: str, index: int, seed: int = 0) -> Table:
     """Draw a task, or take a recorded one, as the search with this seed sees it.
 

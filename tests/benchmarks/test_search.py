@@ -151,6 +151,20 @@ def test_other_recorded_tasks_are_those_of_the_same_model(tables):
         assert other.recording.trainer["model"] == table.recording.trainer["model"]
 
 
+def test_a_task_without_others_is_not_searched_with_a_prior(benchmark, tables, tmp_path):
+    num = tables.num_tables("recorded", 1)
+    alone = [index for index in range(num) if not tables.has_others("recorded", index)]
+
+    assert {tables.make_table("recorded", i).recording.name for i in alone} == {
+        "sst2-glue-minilm-ladder"
+    }
+    assert tables.has_others("tuning", 0)
+    shard = f"{alone[0]}/{num}"
+    asked = {"family": "recorded", "samplers": "related,coverage_related", "shard": shard}
+    benchmark.run(options(tmp_path, seeds=1, **asked))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_with_equal_costs_every_trial_takes_as_long(tables):
     table = tables.make_table("tuning", 0)
 
