@@ -21,7 +21,7 @@ SparsityConvention = Literal["weights", "cofi"]
 class PhaseConfig:
     """What every phase has; schedules count optimiser updates."""
 
-    section: ClassVar[str]
+    section: ClassVar[str] = "phase"
     """Name of its table in a study file."""
     num_updates: int
     """Optimiser updates; 0 skips the phase."""
