@@ -48,7 +48,7 @@ class Embeddings(nn.Module):
         if shape.num_instances > 1:
             self.mux = make_multiplexer(shape)
         self.prefix = InstancePrefix(shape) if shape.num_prefix > 0 else None
-        self._folded: Tensor | None = None
+        self._folded: tuple[Tensor, tuple[object, ...]] | None = None
         self._asked: tuple[FoldedEmbeddings, tuple[object, ...]] | None = None
         nn.Module.register_load_state_dict_post_hook(self, _drop_folded)
 
@@ -144,8 +144,7 @@ class Embeddings(nn.Module):
         is_worth_folding = not (self.training or torch.is_grad_enabled() or is_traced())
         if not is_worth_folding or not self._can_fold():
             return self.mux(self._embed(batch))
-        if self._folded is None:
-            self._folded = self._fold()
+        table = self._table()
         num_groups, num_instances, length = batch.input_ids.shape
         slots = torch.arange(num_instances, device=batch.input_ids.device)[:, None]
         num_types = num_instances * self.token_types.num_embeddings
@@ -159,7 +158,7 @@ class Embeddings(nn.Module):
             dim=1,
         )  # (B, 2N, T)
         bags = rows.transpose(1, 2).reshape(num_groups * length, -1)
-        mixed = F.embedding_bag(bags, self._folded, mode="sum").view(num_groups, length, -1)
+        mixed = F.embedding_bag(bags, table, mode="sum").view(num_groups, length, -1)
         if self.prefix is None:
             return mixed
         prefix = self.mux(self.prefix()[None])  # (1, P, D)
@@ -168,6 +167,13 @@ class Embeddings(nn.Module):
     def _can_fold(self) -> bool:
         assert isinstance(self.mux, HadamardMultiplexer)
         return len(self.mux.keys) * self.tokens.weight.numel() <= LARGEST_FOLDED_TABLE
+
+    def _table(self) -> Tensor:
+        """Yield the table of `_fold`, made anew if weights were written to, moved or cast."""
+        made_of = fingerprint(self.parameters())
+        if self._folded is None or self._folded[1] != made_of:
+            self._folded = self._fold(), made_of
+        return self._folded[0]
 
     def _fold(self) -> Tensor:
         assert isinstance(self.mux, HadamardMultiplexer)

@@ -200,6 +200,23 @@ def test_new_weights_are_used_after_a_table_was_folded(make_model, make_groups):
         assert torch.equal(model(batch), other(batch))
 
 
+@pytest.mark.parametrize("change", ["cast", "write", "replace"])
+def test_a_table_is_folded_anew_once_weights_are_cast_or_written(make_model, make_groups, change):
+    model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
+    fresh = make_model(2, embed_mode="single_pass")
+    with torch.no_grad():
+        model.to(torch.float32)(batch)
+        for changed in (fresh.to(torch.float32), model):
+            if change == "cast":
+                changed.double()
+            elif change == "write":
+                changed.embeddings.mux.keys.mul_(2.0)
+            else:
+                changed.embeddings.tokens.weight = torch.nn.Parameter(torch.ones(100, 32))
+
+        assert torch.equal(model(batch), fresh(batch))
+
+
 def test_training_after_inference_uses_the_trained_weights(make_model, make_groups):
     model, batch = make_model(2, embed_mode="single_pass"), make_groups(2)
     with torch.no_grad():
