@@ -39,6 +39,8 @@ def retime_recording(
     Raises:
         AutoPrumuxError: See `autoprumux.errors`.
     """
+    from datetime import UTC, datetime
+
     from autoprumux.evaluators.recorded_searches import model_source
     from autoprumux.evaluators.recording_files import load_recording, save_recording
     from autoprumux.evaluators.timed import model_timer
@@ -61,4 +63,5 @@ def retime_recording(
                 report(f"{trial.candidate} seed {trial.seed}: {told}")
             speeds.append(speed)
         environment = timer.environment()
-    return save_recording(recording.retimed(speeds, environment), directory)
+    today = datetime.now(UTC).date().isoformat()
+    return save_recording(recording.retimed(speeds, environment, recorded=today), directory)

@@ -1,7 +1,6 @@
 """`autoprumux bench`."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -15,6 +14,7 @@ from autoprumux.cli.options import (
     StoredTask,
     Verbose,
     in_one_sentence,
+    refuse_given,
     show,
     to_json,
 )
@@ -100,11 +100,11 @@ def bench(
         device=cast(Literal["auto", "cpu", "cuda"], device),  # checked there
     )
     if recorded is None:
-        _refuse("goes with `--recorded`", {"--out": out, "--model": model})
+        refuse_given("goes with `--recorded`", {"--out": out, "--model": model})
     else:
-        others = {"STUDY|DIR": target, "--task": task, "--name": name}
-        flags = {"--calibrate": calibrate or None, "--json": as_json or None}
-        _refuse("does not go with `--recorded`", {**others, **flags})
+        stored: dict[str, object] = {"STUDY|DIR": target, "--task": task, "--name": name}
+        stored |= {"--calibrate": calibrate, "--json": as_json}
+        refuse_given("does not go with `--recorded`", stored)
         if out is None:
             raise UsageError("`--recorded` needs the folder to write to; give it with `--out`.")
         header, rows = retime_recording(recorded, out, model=model, setting=setting, report=_say)
@@ -121,13 +121,6 @@ def bench(
     from autoprumux.report.bench import bench_to_dict, format_bench
 
     show(to_json(bench_to_dict(outcome)) if as_json else format_bench(outcome))
-
-
-def _refuse(reason: str, options: Mapping[str, object]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            told = "" if value is True else f", got {value}"
-            raise UsageError(f"`{option}` {reason}{told}.")
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,7 @@ import typer
 from autoprumux.api.processes import launch
 from autoprumux.cli.completion import stored_studies, stored_tasks
 from autoprumux.cli.interrupts import stopped_by_signals
-from autoprumux.errors import AutoPrumuxError
+from autoprumux.errors import AutoPrumuxError, UsageError
 from autoprumux.masking import MaskingFormatter, fit_for_print, printable, secrets_in
 
 EXIT_INTERRUPTED = 130
@@ -126,6 +126,22 @@ def split_list(text: str | None, number: type[int] | type[float]) -> object:
         return [number(part) for part in text.split(",")]
     except ValueError:
         return text
+
+
+def refuse_given(reason: str, options: Mapping[str, object]) -> None:
+    """Refuse options that were given where they mean nothing.
+
+    Args:
+        reason: What is true of them, such as "goes with `--again`".
+        options: Values by name; None and False are those of options left out.
+
+    Raises:
+        UsageError: With the first that was given and its value.
+    """
+    for option, value in options.items():
+        if value is not None and value is not False:
+            told = "" if value is True else f", got {value}"
+            raise UsageError(f"`{option}` {reason}{told}.")
 
 
 def show(text: str) -> None:

@@ -19,6 +19,7 @@ from autoprumux.cli.options import (
     StudyName,
     Verbose,
     in_one_sentence,
+    refuse_given,
     show,
     to_json,
 )
@@ -84,7 +85,8 @@ def record(
     if (again is None) == (not study):
         raise UsageError("Give either `--study` or `--again`.")
     if again is None:
-        _refuse_without_again({"--data": data, "--model": model, "--cache-dir": cache_dir})
+        again_only = {"--data": data, "--model": model, "--cache-dir": cache_dir}
+        refuse_given("goes with `--again`", again_only)
         header, rows = export_recorded(study or (), out, storage=storage, name=name)
     else:
         if name:
@@ -100,12 +102,6 @@ def record(
                 stop=stop,
             )
     print(f"The recording is in {rows}, where it comes from in {header}.")
-
-
-def _refuse_without_again(options: Mapping[str, object]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise UsageError(f"`{option}` goes with `--again`, got {value} without it.")
 
 
 @in_one_sentence(NOTHING_CHANGED)

@@ -56,7 +56,8 @@ class Recording:
     trials: tuple[RecordedTrial, ...]
     """In order of candidate and seed."""
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Those of the trainings, if the speeds are of a later day; see `retimed`."""
+    """Those of the trainings and their date (`recorded`), if the speeds are of a later day; see
+    `retimed`."""
 
     @property
     def processors(self) -> tuple[str, ...]:
@@ -74,13 +75,14 @@ class Recording:
         return tuple(sorted({trial.seed for trial in self.trials}))
 
     def retimed(
-        self, speeds: Sequence[Throughput | None], environment: Mapping[str, str]
+        self, speeds: Sequence[Throughput | None], environment: Mapping[str, str], *, recorded: str
     ) -> "Recording":
         """Yield the same trainings with the speeds of another machine or version.
 
         Args:
             speeds: One for each trial, None for what failed.
             environment: Versions and hardware that they were measured with.
+            recorded: Today, ISO 8601.
         """
         trials = (
             replace(
@@ -94,7 +96,8 @@ class Recording:
             self,
             trials=tuple(trials),
             environment={name: (value,) for name, value in sorted(environment.items())},
-            trained=self.trained or self.environment,
+            recorded=recorded,
+            trained=self.trained or {**self.environment, "recorded": (self.recorded,)},
         )
 
     def of_best_settings(self) -> "Recording":

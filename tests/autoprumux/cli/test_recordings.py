@@ -265,7 +265,7 @@ def test_other_examples_are_refused_before_any_training(folder, four_cells, monk
     [
         ([], "Give either `--study` or `--again`\\."),
         (["--again", "x", "--study", "y"], "Give either `--study` or `--again`\\."),
-        (["--study", "y", "--data", "d"], "`--data` goes with `--again`, got d without it\\."),
+        (["--study", "y", "--data", "d"], "`--data` goes with `--again`, got d\\."),
         (["--study", "y", "--cache-dir", "d"], "`--cache-dir` goes with `--again`, .*"),
         (["--again", "nix"], "`--recorded` 'nix' is unknown; .*"),
         (["--again", "sst2-glue-minilm"], ".*whose folder is not recorded.*`--data`\\."),
