@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from autoprumux.errors import StorageError, UsageError
-from autoprumux.hardware import require_baseline, require_one_device
+from autoprumux.hardware import calibrated_speeds_of, require_baseline, require_one_device
 from autoprumux.paired import accuracy_std, paired_stds
 from autoprumux.ranking import NUM_PREDICTED, TIE, LikelyBest, Place, rank_for_budgets
 from autoprumux.records import Candidate, Measurement, StudyRecord
@@ -285,8 +285,9 @@ def _predict(study: StudyRecord) -> tuple[PerformanceModel, list[PerformancePred
     measured = study.by_cell
     grid = sorted(set(candidate_grid(study)) - measured.keys())
     stopped = study.stopped_cells
+    speeds = calibrated_speeds_of(study)
     model = PerformanceModel.from_measured(
-        measured, telling_failures(study), grid, stopped=stopped
+        measured, telling_failures(study), grid, stopped=stopped, speeds=speeds
     )
     failed = {t.candidate.cell for t in study.trials if t.failure is not None} - stopped.keys()
     return model, model.predict([c for c in grid if c not in failed])

@@ -51,6 +51,9 @@ class SearchConfig:
     learn_from_others: bool = True
     """True takes studies of other tasks with the same model in the database as a prior;
     docs/search.md."""
+    calibrate: bool = False
+    """True times a few untrained models for at most two minutes before the first trial, unless
+    that has been done for this model and setting; docs/search.md."""
     stop_hopeless: bool = True
     """True stops a trial that cannot meet the loosest budget any more; docs/search.md."""
     seed: int = 0

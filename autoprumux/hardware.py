@@ -15,6 +15,7 @@ from autoprumux.records import (
     Throughput,
 )
 from autoprumux.surrogates.base import Prediction
+from autoprumux.surrogates.calibrated import CalibratedSpeeds, calibrated_speeds
 from autoprumux.surrogates.speedups import SpeedupModel
 from autoprumux.surrogates.structure_latency import StructureLatency, dense_shape
 from autoprumux.timing import require_one_setting
@@ -130,11 +131,20 @@ def study_on(
         for t in study.trials
     )
     return StudyOnHardware(
-        study=replace(study, trials=trials),
+        study=replace(study, trials=trials, calibrations=tuple(fitting)),
         profile=profile,
         predicted=frozenset(predictions),
         is_calibrated=bool(fitting),
     )
+
+
+def calibrated_speeds_of(study: StudyRecord) -> CalibratedSpeeds | None:
+    """Yield what the last calibration for the study's encoder and setting expects, if any."""
+    fitting = [c for c in study.calibrations if _is_of(c, study)]
+    timing = study.timing
+    if not fitting or timing is None:
+        return None
+    return calibrated_speeds(fitting[-1], timing.length)
 
 
 def require_baseline(study: StudyRecord) -> Measurement:

@@ -184,6 +184,12 @@ class DeviceProfile:
     num_threads: int
     """CPU threads; 0 on CUDA."""
 
+    @property
+    def timing(self) -> TimingSetting:
+        """The setting without its name; the processor counts if it is the device."""
+        device, *others = _setting_of(self)
+        return TimingSetting(device, self.processor if device == "cpu" else "", *others)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderFacts:
@@ -244,7 +250,7 @@ class Calibration:
 
 
 _setting_of = attrgetter("device", "num_threads", "dtype", "batch_size", "length")
-"""Of a throughput."""
+"""Of a throughput or a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +374,8 @@ class StudyRecord:
     """Declared budgets, fractions."""
     trials: tuple[TrialRecord, ...] = ()
     """In order of their number."""
+    calibrations: tuple[Calibration, ...] = ()
+    """Stored for the setting of its speeds, of any encoder, the oldest first."""
 
     @cached_property
     def measured(self) -> dict[Candidate, Measurement]:

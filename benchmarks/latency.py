@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from common import add_settings, write_record
 
-from autoprumux.api.bench import CALIBRATION_LIMIT_S
+from autoprumux.api.calibrating import CALIBRATION_LIMIT_S
 from autoprumux.evaluators.recording_files import load_recording
 from autoprumux.evaluators.timed import model_timer
 from autoprumux.records import EncoderShape

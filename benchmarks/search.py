@@ -29,6 +29,10 @@ those of `autoprumux replay`, and
     oracle            a search that knows all but the noise of what is not measured yet
     coverage          ours, with its intervals checked after so many trials
     coverage_related  the same, with other tasks as a prior
+    calibrated        ours, with a calibration of the device (`calibrations`); recorded grids alone
+    related_calibrated   ours, with both
+    coverage_calibrated  the intervals with a calibration
+    hits_calibrated   `hits` of ours with a calibration
     hits              is the best model of a budget among three: ours after a search of 12 trials
                       for all budgets at once, the paper's after its 24, and the oracle's
 """
@@ -44,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from common import commit
-from search_checks import check_coverage, check_hits
+from search_checks import check_calibrated_hits, check_coverage, check_hits
 from search_oracle import play_oracle
 from search_plots import save_plots
 from search_report import print_tables
@@ -75,9 +79,19 @@ STOP_CHANCE = 0.05
 TRIALS_OF_OTHERS = 8
 """Of each made-up task that is a prior of another."""
 
-OURS = ("performance_model", "equal_costs", "related", "unrelated")
-RELATED = ("related", "unrelated", "coverage_related")
+OURS = (
+    "performance_model",
+    "equal_costs",
+    "related",
+    "unrelated",
+    "calibrated",
+    "related_calibrated",
+)
+RELATED = ("related", "unrelated", "coverage_related", "related_calibrated")
 """They play on tables that have other tasks."""
+CALIBRATED = ("calibrated", "related_calibrated", "coverage_calibrated", "hits_calibrated")
+LEARNING = ("related", "coverage_related", "related_calibrated")
+"""They are told of other tasks."""
 
 
 def play(
@@ -94,7 +108,10 @@ def play(
         stop_chance=STOP_CHANCE * is_ours,
     )
     order = as_sampler("performance_model" if is_ours else sampler)
-    replayed = replay_search(table.evaluator, table.space, search, order, others)
+    known = table.calibrations if sampler in CALIBRATED else ()
+    replayed = replay_search(
+        table.evaluator, table.space, search, order, others, calibrations=known
+    )
     return {
         "seed": seed,
         "num_until_best": replayed.num_until_best()[0],
@@ -111,6 +128,7 @@ PLAYERS: dict[str, Callable[[Table, int, int], dict[str, Any]]] = {
     "oracle": play_oracle,
     "coverage": check_coverage,
     "hits": check_hits,
+    "hits_calibrated": check_calibrated_hits,
 }
 
 
@@ -119,7 +137,7 @@ def run_case(
 ) -> Iterator[dict[str, Any]]:
     """Yield what one sampler did on one table, seed by seed."""
     origin = commit()
-    others = _learnt(family, index) if sampler in ("related", "coverage_related") else None
+    others = _learnt(family, index) if sampler in LEARNING else None
     for seed in seeds:
         is_among_others = sampler in RELATED
         table = (
@@ -127,8 +145,9 @@ def run_case(
             if is_among_others
             else make_table(family, index, seed)
         )
-        if sampler == "coverage_related":
-            found = check_coverage(table, seed, MAX_TRIALS, others=others)
+        if sampler in ("coverage_related", "coverage_calibrated"):
+            known = table.calibrations if sampler in CALIBRATED else ()
+            found = check_coverage(table, seed, MAX_TRIALS, others=others, calibrations=known)
         else:
             player = PLAYERS.get(sampler) or partial(play, sampler=sampler, others=others)
             found = player(table, seed, MAX_TRIALS)
@@ -168,8 +187,12 @@ def run(options: argparse.Namespace) -> None:
     shard, num_shards = map(int, options.shard.split("/"))
     for index in range(shard, num_tables(options.family, options.tables), num_shards):
         for sampler in options.samplers.split(","):
-            if sampler == "hits" and not is_first_of_task(options.family, index):
+            if sampler in ("hits", "hits_calibrated") and not is_first_of_task(
+                options.family, index
+            ):
                 continue  # it asks for all budgets itself
+            if sampler in CALIBRATED and options.family != RECORDED:
+                continue  # made-up models have no structure
             if sampler in RELATED and not has_others(options.family, index):
                 continue  # nothing would be its prior
             seeds = seeds_of(index, options.seeds, options.thin)

@@ -11,7 +11,7 @@ from search_tables import BASELINE, BUDGETS, Table
 
 from autoprumux.answers import answer_budgets
 from autoprumux.config import SearchConfig
-from autoprumux.records import Candidate, StudyRecord
+from autoprumux.records import Calibration, Candidate, StudyRecord
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.replay import replay_search
 from autoprumux.search.sampler import fit_model
@@ -38,14 +38,7 @@ def check_hits(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
     candidates. The paper has its 24 training cells: with this task's own speed-ups, which it would
     have to measure on all 36, and with those of another task, as it does.
     """
-    search = SearchConfig(budgets=BUDGETS, max_trials=HITS_AFTER, seed=seed, stop_chance=0.0)
-    replayed = replay_search(
-        table.evaluator, table.space, search, "performance_model", goes_on=False
-    )
-    study = replace(_study(table), trials=replayed.trials)
-    answers = answer_budgets(study, BUDGETS)
-    ours = [[model.candidate for model in answer.predicted] for answer in answers]
-    tried = [trial.candidate for trial in replayed.trials]
+    ours, tried = _named(table, seed)
     return {
         "seed": seed,
         "hit_rate": _hit_rate(table, ours),
@@ -57,18 +50,54 @@ def check_hits(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
     }
 
 
+def check_calibrated_hits(table: Table, seed: int, max_trials: int) -> dict[str, Any]:
+    """Yield the share of `check_hits` of ours, with a calibration of the device."""
+    ours, _ = _named(table, seed, table.calibrations)
+    return {"seed": seed, "hit_rate": _hit_rate(table, ours)}
+
+
 def check_coverage(
-    table: Table, seed: int, max_trials: int, *, others: Others | None = None
+    table: Table,
+    seed: int,
+    max_trials: int,
+    *,
+    others: Others | None = None,
+    calibrations: tuple[Calibration, ...] = (),
 ) -> dict[str, Any]:
     """Yield, per number of trials, how many unmeasured values lie in the predicted intervals."""
     search = SearchConfig(budgets=(table.budget,), max_trials=max_trials, seed=seed)
     replayed = replay_search(
-        table.evaluator, table.space, search, "performance_model", others, goes_on=False
+        table.evaluator,
+        table.space,
+        search,
+        "performance_model",
+        others,
+        calibrations=calibrations,
+        goes_on=False,
     )
     order = [trial.candidate for trial in replayed.trials]
     rest = [c for c in table.space.candidates if c not in order]
     order += [rest[i] for i in np.random.default_rng(seed).permutation(len(rest))]
-    return {"seed": seed, "coverage": list(_coverage(table, order, others))}
+    return {"seed": seed, "coverage": list(_coverage(table, order, (others, calibrations)))}
+
+
+def _named(
+    table: Table, seed: int, calibrations: tuple[Calibration, ...] = ()
+) -> tuple[list[list[Candidate]], list[Candidate]]:
+    """Yield what a query names for each budget after a search for all, and what that tried."""
+    search = SearchConfig(budgets=BUDGETS, max_trials=HITS_AFTER, seed=seed, stop_chance=0.0)
+    replayed = replay_search(
+        table.evaluator,
+        table.space,
+        search,
+        "performance_model",
+        calibrations=calibrations,
+        goes_on=False,
+    )
+    study = replace(_study(table), trials=replayed.trials, calibrations=calibrations)
+    answers = answer_budgets(study, BUDGETS)
+    named = [[model.candidate for model in answer.predicted] for answer in answers]
+    return named, [trial.candidate for trial in replayed.trials]
 
 
 def _study(table: Table) -> StudyRecord:
@@ -97,11 +126,12 @@ def _paper_hit_rate(table: Table, speedups: dict[Candidate, float]) -> float:
 
 
 def _coverage(
-    table: Table, order: Sequence[Candidate], others: Others | None
+    table: Table, order: Sequence[Candidate], told: tuple[Others | None, tuple[Calibration, ...]]
 ) -> Iterator[dict[str, Any]]:
     trials = tuple(table.as_trial(number, candidate) for number, candidate in enumerate(order))
+    others, calibrations = told
     for number in COVERAGE_AFTER:
-        study = replace(_study(table), trials=trials[:number])
+        study = replace(_study(table), trials=trials[:number], calibrations=calibrations)
         model = fit_model(study, table.space, others)
         baseline, checks = table.measured[BASELINE].accuracy, []
         for predicted in model.predict([c for c in order[number:] if c in table.measured]):

@@ -24,13 +24,18 @@ ORACLE = "oracle"
 TARGETS = {4: "median at most 4", 7: "90th percentile at most 7"}
 RANKINGS = {
     "hit_rate": "ours, 12 trials",
+    "calibrated_hit_rate": "ours, 12 trials and a calibration",
     "paper_hit_rate": "the paper's, 24 trials, own speeds",
     "paper_table_hit_rate": "the paper's, 24 trials, another task's speeds",
     "oracle_hit_rate": "oracle, our 12 trials",
 }
 AIM = 0.95
 """Share of the budgets whose best model should be among three, on every table."""
-PRIORS = {"coverage": "none", "coverage_related": "other tasks"}
+PRIORS = {
+    "coverage": "none",
+    "coverage_calibrated": "calibration",
+    "coverage_related": "other tasks",
+}
 
 Case = Mapping[str, Any]
 Row = dict[str, Any]
@@ -98,7 +103,8 @@ def _search_rows(cases: Sequence[Case]) -> list[Row]:
     """Yield a row per sampler.
 
     `p` is that of a signed-rank test (Wilcoxon) that ours needs fewer trials; in the row of
-    `related`, that it needs fewer than without other tasks.
+    `related`, that it needs fewer than without other tasks, and of those with a calibration,
+    than without it.
     """
     names = samplers_of(cases)
     rows = []
@@ -127,6 +133,8 @@ def _compared(name: str, names: Sequence[str]) -> tuple[str, str]:
     """Yield who is expected to need fewer trials, and who more; the same if that is not asked."""
     if name == "related":
         return name, "unrelated" if "unrelated" in names else OURS
+    if name in ("calibrated", "related_calibrated"):
+        return name, OURS if name == "calibrated" else "related"
     return (name, name) if name in ("unrelated", ORACLE) else (OURS, name)
 
 
@@ -191,8 +199,14 @@ def _hit_rows(cases: Sequence[Case]) -> list[Row]:
     if not own:
         return []
     rates = {
-        key: np.array([np.mean([s[key] for s in found]) for found in own]) for key in RANKINGS
+        key: np.array([np.mean([s[key] for s in found]) for found in own])
+        for key in RANKINGS
+        if key in own[0][0]
     }
+    calibrated = [case["searches"] for case in cases if case["sampler"] == "hits_calibrated"]
+    if calibrated:
+        found = [np.mean([search["hit_rate"] for search in searches]) for searches in calibrated]
+        rates["calibrated_hit_rate"] = np.array(found)
     is_possible = rates["oracle_hit_rate"] >= AIM
     return [
         {
@@ -207,6 +221,7 @@ def _hit_rows(cases: Sequence[Case]) -> list[Row]:
             "p": f"{signed_rank_p(rates[key] - rates['hit_rate']):.2g}" if "paper" in key else "",
         }
         for key, name in RANKINGS.items()
+        if key in rates
     ]
 
 

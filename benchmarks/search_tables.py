@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from calibrations import stored_calibrations
 from search_tasks import MadeUpTask, Yields, additive, draw_task, draw_yields, foreign, measure
 
 from autoprumux.errors import TrialError
@@ -19,7 +20,14 @@ from autoprumux.evaluators.recorded import RecordedEvaluator
 from autoprumux.evaluators.recording import RecordedTrial, Recording
 from autoprumux.evaluators.recording_files import load_recording
 from autoprumux.evaluators.synthetic import SyntheticTask
-from autoprumux.records import Candidate, Failure, Measurement, TrialRecord, known_cause
+from autoprumux.records import (
+    Calibration,
+    Candidate,
+    Failure,
+    Measurement,
+    TrialRecord,
+    known_cause,
+)
 from autoprumux.search.acquisition import verified_best
 from autoprumux.search.objective import trial_seed
 from autoprumux.search.space import SearchSpace
@@ -64,6 +72,11 @@ class Table:
     def evaluator(self) -> RecordedEvaluator:
         """Yield an evaluator that looks trials up."""
         return RecordedEvaluator(self.recording)
+
+    @property
+    def calibrations(self) -> tuple[Calibration, ...]:
+        """Of the device that a recorded task was measured on, for its model."""
+        return (stored_calibrations()[self.recording.name],)
 
     @cached_property
     def outcomes(self) -> dict[Candidate, Measurement | Failure]:
@@ -188,7 +201,7 @@ def others_of(recording: Recording) -> list[Recording]:
     """Yield the recordings of other tasks with the same model."""
     return [
         r
-        for r in _recordings()
+        for r in grids()
         if r.trainer.get("model") == recording.trainer.get("model") and r.task != recording.task
     ]
 
@@ -240,7 +253,8 @@ def _draw_recorded(recording: Recording, num: int, rng: np.random.Generator) -> 
 
 
 @lru_cache
-def _recordings() -> tuple[Recording, ...]:
+def grids() -> tuple[Recording, ...]:
+    """Yield the recordings that are searched."""
     files = sorted(_RECORDINGS.glob("*.csv"))
     recordings = (load_recording(str(file)).of_best_settings() for file in files)
     return tuple(r for r in recordings if len({t.candidate for t in r.trials}) >= LEAST_CELLS)
@@ -250,7 +264,7 @@ def _recordings() -> tuple[Recording, ...]:
 def _recorded_tables() -> tuple[tuple[Recording, float], ...]:
     """Yield every recording with every budget that, with any seed, a faster model meets."""
     found = []
-    for recording in _recordings():
+    for recording in grids():
         seen = [Table(recording, 0.0, seed).measured for seed in range(NUM_SEEDS)]
         met = [b for b in BUDGETS if all(verified_best(measured, b) > 1.0 for measured in seen)]
         found += [(recording, budget) for budget in met]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from autoprumux.api.calibrating import calibrate_speeds
 from autoprumux.api.places import is_within, known_folders
 from autoprumux.api.stored import load_all_stored, load_stored, stored_recipe
 from autoprumux.config import DEFAULT_STORAGE
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autoprumux.evaluators.timed import ModelTimer
-
-CALIBRATION_LIMIT_S = 105.0
-"""Seconds of a calibration from the call on; with the start of the process it is under two
-minutes."""
 
 _DECIDE_SPEED = ("model", "data", "throughput")
 """Tables of a recipe that decide how fast its models are."""
@@ -161,40 +158,12 @@ def _calibrate_study(
         with model_timer(recipe_of(study, setting), setting.num_threads) as timer:
             profile = timer.profile(setting.name or "")
             profiles.require_same(profile)
-            calibration = _calibrate(timer, profile, widths, started, report)
+            calibration = calibrate_speeds(timer, profile, widths, started, report)
         calibration = replace(calibration, duration_s=time.monotonic() - started)
         profiles.save_calibration(profile, calibration)
     finally:
         database.close()
     return BenchOutcome(profile=profile, study=study, calibration=calibration)
-
-
-def _calibrate(
-    timer: "ModelTimer",
-    profile: DeviceProfile,
-    widths: list[int],
-    started: float,
-    report: "Callable[[str], None]",
-) -> Calibration:
-    from autoprumux.surrogates.calibration_shapes import calibration_shapes
-    from autoprumux.surrogates.structure_latency import StructureLatency
-
-    encoder = timer.encoder(widths)
-    shapes = calibration_shapes(encoder, widths, profile.length)
-    left_s = CALIBRATION_LIMIT_S - (time.monotonic() - started)
-    report(f"timing {len(shapes)} untrained models for at most {left_s:.0f} s")
-    timings, num_rounds = timer.time_shapes(shapes, left_s)
-    law = StructureLatency.fitted(encoder, profile.length, timings)
-    return Calibration(
-        profile=profile.name,
-        encoder=encoder,
-        coefficients=law.coefficients,
-        log_std=law.log_std,
-        baseline_throughput=profile.batch_size / timings[0].seconds,
-        num_repeats=num_rounds,
-        duration_s=0.0,
-        timings=tuple(timings),
-    )
 
 
 def _bench_directory(directory: Path, storage: str, setting: BenchSetting) -> BenchOutcome:

@@ -91,6 +91,7 @@ def _search(
     stop: threading.Event | None,
 ) -> "SearchOutcome":
     """Search with the database, checkpoints and artifacts at `places`."""
+    from autoprumux.api.calibrating import calibrate_first
     from autoprumux.dashboard.writer import NoteWriter
     from autoprumux.evaluators.trained import TrainedEvaluator
     from autoprumux.report.progress import ConsoleListener
@@ -114,6 +115,10 @@ def _search(
         with ExitStack() as stack:
             shown = listener or stack.enter_context(ConsoleListener())
             _announce(config, evaluator.data_fingerprint, shown)
+            if config.search.calibrate:
+                calibrate_first(config, database, shown.announce)
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt  # calibrating may take two minutes
             noted = NoteWriter(shown, database, config.name)
             outcome = run_study(config, database, evaluator, noted, artifacts=artifacts, stop=stop)
             noted.write_all()

@@ -98,6 +98,14 @@ def search(
             help="performance_model, random, grid, or Optuna's own: tpe, gp, nsga2, brute_force.",
         ),
     ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Time a few untrained models first, at most two minutes, so that speeds are"
+            " known before anything is trained.  [default: the preset's]",
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train and measure.")
     ] = None,
@@ -131,6 +139,7 @@ def search(
         "search.widths": ("--widths", split_list(widths, int)),
         "search.sparsities": ("--sparsities", split_list(sparsities, float)),
         "search.sampler": ("--sampler", sampler),
+        "search.calibrate": ("--calibrate", calibrate),
         "trainer.device": ("--device", device),
         "search.seed": ("--seed", seed),
     }

@@ -1,7 +1,7 @@
 """The bridge to the trainers' clock: times models on this machine, without training."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -39,23 +39,29 @@ _OPTIONS = {
 
 
 @contextmanager
-def model_timer(config: TrainerConfig, num_threads: int | None = None) -> Iterator["ModelTimer"]:
+def model_timer(
+    config: TrainerConfig,
+    num_threads: int | None = None,
+    *,
+    options: Mapping[str, str] = _OPTIONS,
+) -> Iterator["ModelTimer"]:
     """Give a timer; torch computes with `num_threads` CPU threads while the block runs.
 
     Args:
         config: Recipe whose models are timed; its throughput section says how.
         num_threads: None leaves torch's number.
+        options: How errors spell keys of the recipe, if not as a study file does.
 
     Raises:
         InputError: If the device, the model or a length cannot be used.
     """
     before = torch.get_num_threads()
-    with _errors_as_ours():
+    with _errors_as_ours(options):
         device = resolve_device(config.device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     try:
-        yield ModelTimer(config, device)
+        yield ModelTimer(config, device, options)
     finally:
         torch.set_num_threads(before)
 
@@ -66,10 +72,13 @@ class ModelTimer:
     Args:
         config: Recipe whose models are timed.
         device: Where they are timed.
+        options: How errors spell keys of the recipe, if not as a study file does.
     """
 
-    def __init__(self, config: TrainerConfig, device: torch.device) -> None:
-        self._config, self._device = config, device
+    def __init__(
+        self, config: TrainerConfig, device: torch.device, options: Mapping[str, str]
+    ) -> None:
+        self._config, self._device, self._options = config, device, options
         self._dense_shape = lru_cache(maxsize=None)(self._load_shape)
 
     def profile(self, name: str = "") -> DeviceProfile:
@@ -121,7 +130,7 @@ class ModelTimer:
         Raises:
             InputError: If a model cannot be loaded or the length does not fit it.
         """
-        with _errors_as_ours():
+        with _errors_as_ours(self._options):
             directory = Path(checkpoint)
             if checkpoint and (directory / CONFIG_FILE).is_file():
                 model = load_model(directory).to(self._device)
@@ -135,7 +144,7 @@ class ModelTimer:
         Raises:
             InputError: If it cannot be loaded or the length does not fit it.
         """
-        with _errors_as_ours():
+        with _errors_as_ours(self._options):
             model = load_stored(ModelConfig(source=str(directory))).to(self._device)
             return self._measure(model, model.shape.dense(1))
 
@@ -158,7 +167,7 @@ class ModelTimer:
         baseline, *others = self.passes(shapes)
         left_s = limit_s - (time.monotonic() - started)
         in_turn = [run for other in others for run in (baseline, other)] or [baseline]
-        with _errors_as_ours():
+        with _errors_as_ours(self._options):
             seconds = time_rounds(in_turn, limit_s=left_s, device=self._device)
         before, own = seconds[::2], seconds[1::2]
         shares = [1.0, *np.median(own / before[: len(own)], axis=1)]
@@ -182,7 +191,7 @@ class ModelTimer:
             InputError: If a model cannot be built.
         """
         made = []
-        with _errors_as_ours():
+        with _errors_as_ours(self._options):
             self._check_length(self._dense_shape(1))
             for shape in shapes:
                 model = untrained_model(self._pruned_shape(shape), self._device)
@@ -197,7 +206,7 @@ class ModelTimer:
         return self._config.throughput.length or self._config.data.max_length
 
     def _load_shape(self, num_instances: int) -> MuxedBertShape:
-        with _errors_as_ours():
+        with _errors_as_ours(self._options):
             return load_source(self._config.model, num_instances).shape
 
     def _pruned_shape(self, shape: EncoderShape) -> MuxedBertShape:
@@ -243,17 +252,19 @@ def default_name(profile: DeviceProfile) -> str:
 
 
 @contextmanager
-def _errors_as_ours() -> Iterator[None]:
+def _errors_as_ours(options: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except TrainerError as error:
         mapped = map_error(error)
         message = str(mapped)
-        for key, option in _OPTIONS.items():
+        for key, option in options.items():
             for spelt in (f"`trainer.{key}`", f"`{key}`"):
                 message = message.replace(spelt, f"`{option}`")
         raise InputError(message, cause=mapped.cause) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
+        key = "throughput.batch_size"
         raise InputError(
-            "The device ran out of memory; use a smaller `--batch-size`.", cause="out_of_memory"
+            f"The device ran out of memory; use a smaller `{options.get(key, f'trainer.{key}')}`.",
+            cause="out_of_memory",
         ) from error

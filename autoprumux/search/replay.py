@@ -16,6 +16,7 @@ from autoprumux.config import SearchConfig
 from autoprumux.errors import NoBaselineError, TrialError, UsageError
 from autoprumux.evaluators.base import Evaluator
 from autoprumux.records import (
+    Calibration,
     Candidate,
     Failure,
     Measurement,
@@ -101,6 +102,7 @@ def replay_search(
     sampler: Sampler,
     others: Others | None = None,
     *,
+    calibrations: Sequence[Calibration] = (),
     goes_on: bool = True,
 ) -> ReplayedSearch:
     """Search until it would stop and the best of every budget is measured.
@@ -111,6 +113,7 @@ def replay_search(
         search: Budgets, cap, stop rule and seed; its grid and sampler are not looked at.
         sampler: Who chooses. The stop rule is ours, so Optuna's samplers stop at the cap.
         others: What studies of other tasks tell our sampler.
+        calibrations: Of the device, which our sampler expects speeds by.
         goes_on: False ends where it would stop, whatever it has measured.
 
     Raises:
@@ -118,7 +121,7 @@ def replay_search(
         InputError: If a candidate is not recorded.
     """
     bests = _bests(make_evaluator(), space, search)
-    replay = _Replay(make_evaluator(), space, search, sampler, others)
+    replay = _Replay(make_evaluator(), space, search, sampler, others, tuple(calibrations))
     while not replay.is_over(bests if goes_on else None):
         replay.run_next()
     return ReplayedSearch(
@@ -197,12 +200,13 @@ class _Replay:
     search: SearchConfig
     sampler: Sampler
     others: Others | None = None
+    calibrations: tuple[Calibration, ...] = ()
     record: StudyRecord = field(init=False)
     num_asked: int = 0
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.record = _empty_study(self.search)
+        self.record = replace(_empty_study(self.search), calibrations=self.calibrations)
         self._stop: tuple[int, StopReason] | None = None
         search, sampler = self.search, self.sampler
         self._proposer: _Proposer = (

@@ -20,7 +20,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprumux.records import Candidate, Choice, StudyRecord, TrialRecord
+from autoprumux.hardware import calibrated_speeds_of
+from autoprumux.records import Calibration, Candidate, Choice, StudyRecord, TrialRecord
 from autoprumux.search.acquisition import (
     Predictor,
     Proposal,
@@ -237,7 +238,10 @@ class PerformanceModelSampler(BaseSampler):
             ranked = rank_by_score(
                 model, record.measured, others, self._budgets, cost.minutes, pending
             )
-            ranked = [with_prior_named(proposal, told) for proposal in ranked] if told else ranked
+            names = [*told.names] if told else []
+            if (speeds := calibrated_speeds_of(record)) is not None:
+                names.append(f"calibration {speeds.profile}")
+            ranked = [with_prior_named(proposal, names) for proposal in ranked]
         elif self._order in get_args(Rival) and others:
             rival = cast(Rival, self._order)
             seed = int(self._generator(number, rival).integers(2**31))
@@ -282,9 +286,11 @@ def worth_trying(
     return list(candidates)
 
 
-def with_prior_named(proposal: Proposal, others: Others) -> Proposal:
-    """Yield a proposal whose reason names the studies that it rests on, too."""
-    reason = f"{proposal.choice.reason}; prior: {', '.join(others.names)}"
+def with_prior_named(proposal: Proposal, names: Sequence[str]) -> Proposal:
+    """Yield a proposal whose reason names what else it rests on, if anything."""
+    if not names:
+        return proposal
+    reason = f"{proposal.choice.reason}; prior: {', '.join(names)}"
     return replace(proposal, choice=replace(proposal.choice, reason=reason))
 
 
@@ -298,7 +304,7 @@ def fit_model(record: StudyRecord, space: SearchSpace, others: Others | None = N
         NoBaselineError: If the baseline is not measured yet.
     """
     ended = tuple(t for t in record.trials if t.state != "running")
-    return _fitted(_Known(space, ended, others, record))
+    return _fitted(_Known(space, ended, others, record.calibrations, record))
 
 
 @dataclass(frozen=True)
@@ -308,6 +314,7 @@ class _Known:
     space: SearchSpace
     ended: tuple[TrialRecord, ...]
     others: Others | None
+    calibrations: tuple[Calibration, ...]
     record: StudyRecord = field(compare=False)
 
     def __hash__(self) -> int:
@@ -326,6 +333,7 @@ def _fitted(known: _Known) -> Predictor:
         stopped=record.stopped_cells,
         validation_size=ASSUMED_VALIDATION_SIZE if is_bare else None,
         others=known.others,
+        speeds=calibrated_speeds_of(record),
     )
     if baseline is None or not space.hyperparameters:
         return cells

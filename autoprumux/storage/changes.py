@@ -40,6 +40,8 @@ class Known:
     """Of the time when `study` was read."""
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     """In order of their number."""
+    has_calibrations: bool = False
+    """Whether those of its setting have been looked for; later ones count in later processes."""
 
 
 def _count(table: Table) -> ScalarSelect[int]:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from itertools import chain, count
 
 from sqlalchemy import Connection, func, insert, select
 
@@ -11,13 +12,14 @@ from autoprumux.records import Calibration, DeviceProfile, EncoderShape, Through
 from autoprumux.storage.database import Database
 from autoprumux.storage.fetching import rows_of
 from autoprumux.storage.migrations import utc_now
-from autoprumux.storage.reading import read_profiles
+from autoprumux.storage.reading import read_calibrations, read_profiles
 from autoprumux.storage.rows import Row, plain_row, require_finite
 from autoprumux.storage.schema import (
     CALIBRATION_TIMINGS,
     CALIBRATIONS,
     MEASUREMENTS,
     PROFILES,
+    STARTS,
     STUDIES,
     THROUGHPUTS,
 )
@@ -38,6 +40,42 @@ class ProfileRepository:
         """
         with self._database.read() as connection:
             _require_same(connection, profile)
+
+    def under_free_name(self, profile: DeviceProfile) -> tuple[DeviceProfile, list[Calibration]]:
+        """Yield the setting of a profile under the name that it is stored under, or a free one.
+
+        Args:
+            profile: Setting under the name that it would have.
+
+        Returns:
+            The profile, and the calibrations that are stored for its setting.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            rows = rows_of(connection)
+            stored = read_profiles(rows)
+            same = [p for p in stored if p.timing == profile.timing]
+            known = [c for p in same for c in read_calibrations(rows, p.name)]
+        taken = {p.name for p in stored}
+        others = (f"{profile.name}-{number}" for number in count(2))
+        name = next(n for n in chain([profile.name], others) if n not in taken)
+        return (same[0] if same else replace(profile, name=name)), known
+
+    def has_trials(self, study: str) -> bool:
+        """Yield whether a study is stored and has begun a trial.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._database.read() as connection:
+            query = (
+                select(STARTS.c.number)
+                .join(STUDIES, STUDIES.c.study_id == STARTS.c.study_id)
+                .where(STUDIES.c.name == study)
+            )
+            return connection.execute(query.limit(1)).first() is not None
 
     def save_throughputs(
         self, profile: DeviceProfile, study: str, measured: Sequence[tuple[int, Throughput]]

@@ -99,7 +99,8 @@ def read_study(
     row = find_study(rows, place, name, task)
     starts = rows("prumux_starts", study_id=row["study_id"])
     source = _brief(rows) if is_brief else rows
-    return study_of(rows, row, tuple(read_trials(source, row["study_id"], starts).values()))
+    trials = tuple(read_trials(source, row["study_id"], starts).values())
+    return with_calibrations(rows, study_of(rows, row, trials))
 
 
 def find_study(rows: Rows, place: str, name: str | None, task: str | None) -> StoredRow:
@@ -129,7 +130,18 @@ def study_of(rows: Rows, row: StoredRow, trials: tuple[TrialRecord, ...]) -> Stu
         config=check_config(row["config_json"]),
         budgets=numbers_of([budget["budget"] for budget in budgets], "prumux_budgets", "budget"),
         trials=trials,
+        calibrations=(),
     )
+
+
+def with_calibrations(rows: Rows, study: StudyRecord) -> StudyRecord:
+    """Yield a study with the calibrations that are stored for the setting of its speeds."""
+    own = study.timing
+    if own is None:
+        return study
+    names = [p.name for p in read_profiles(rows) if own.difference(p.timing) is None]
+    found = tuple(found for name in names for found in read_calibrations(rows, name))
+    return replace(study, calibrations=found) if found else study
 
 
 def unknown_sentence(

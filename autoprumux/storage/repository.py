@@ -46,6 +46,7 @@ from autoprumux.storage.reading import (
     study_of,
     study_rows,
     unknown_sentence,
+    with_calibrations,
 )
 from autoprumux.storage.rows import (
     candidate_columns,
@@ -314,6 +315,9 @@ class Repository:
             new |= ended_trials(rows, stamp.study_id, [known.trials[n] for n in ended])
             known.trials = dict(sorted((known.trials | new).items()))
             known.study = replace(known.study, trials=tuple(known.trials.values()))
+            if known.study.baseline is not None and not known.has_calibrations:
+                known.study = with_calibrations(rows, known.study)
+                known.has_calibrations = True
             known.stamp = stamp
         return known.study
 

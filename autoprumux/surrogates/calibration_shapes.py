@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.records import EncoderFacts, EncoderShape
+from autoprumux.surrogates.pruned_shapes import draw_pruned
 from autoprumux.surrogates.structure_latency import (
     MAX_TIMINGS,
     TYPICAL,
@@ -27,16 +28,6 @@ Array = NDArray[np.float64]
 
 _SEED, _NUM_DRAWN = 0, 40
 """Shapes of each width in the pool."""
-_LEAST_LEFT, _MOST_LEFT = 0.1, 0.9
-"""Shares of the heads of the first layer, on average."""
-_DECLINE = 0.5
-"""What is left of the last layer over what is left of the first: pruning prefers the first."""
-_UNITS_LEFT = 0.3
-"""Share of the feed-forward units that is left, on average, where all heads are."""
-_NO_UNITS = 0.25
-"""Share of the layers that lose all units."""
-_FULL_HIDDEN, _LEAST_HIDDEN = 0.4, 0.92
-"""Share of the models that keep all hidden dimensions, and least share that others keep."""
 _LEAST_SPARSITY = 0.5
 _RIDGE = 1e-6
 _NUM_PASSES = 2
@@ -69,25 +60,9 @@ def _pool(encoder: EncoderFacts, widths: Sequence[int]) -> list[EncoderShape]:
     random = np.random.default_rng(_SEED)
     pool = [dense_shape(encoder, 1)]
     for num_instances in widths:
-        drawn = [_pruned(encoder, num_instances, random) for _ in range(_NUM_DRAWN)]
+        drawn = [draw_pruned(encoder, num_instances, random) for _ in range(_NUM_DRAWN)]
         pool += [shape for shape in drawn if sparsity_of(encoder, shape) >= _LEAST_SPARSITY]
     return list(dict.fromkeys(pool))
-
-
-def _pruned(
-    encoder: EncoderFacts, num_instances: int, random: np.random.Generator
-) -> EncoderShape:
-    most = random.uniform(_LEAST_LEFT, _MOST_LEFT)
-    left = most * np.linspace(1.0, _DECLINE, encoder.num_layers)
-    heads = random.binomial(encoder.dense_num_heads, left)
-    heads[0] = max(heads[0], 1)
-    means = _UNITS_LEFT * left * encoder.dense_feedforward_size
-    units = np.minimum(np.ceil(random.exponential(means)), encoder.dense_feedforward_size)
-    units[random.random(encoder.num_layers) < _NO_UNITS] = 0
-    hidden = encoder.dense_hidden_size
-    if random.random() >= _FULL_HIDDEN:
-        hidden = round(hidden * random.uniform(_LEAST_HIDDEN, 1.0))
-    return EncoderShape(num_instances, hidden, tuple(map(int, heads)), tuple(map(int, units)))
 
 
 def _best_choice(rows: Array, chosen: Sequence[int]) -> int:

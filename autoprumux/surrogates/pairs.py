@@ -12,6 +12,7 @@ from typing import Protocol
 from autoprumux.records import Candidate, Measurement
 from autoprumux.surrogates.base import Prediction, Surrogate
 from autoprumux.surrogates.bilinear import BilinearSurrogate
+from autoprumux.surrogates.calibrated import CalibratedSpeeds
 from autoprumux.surrogates.latency import LatencySurrogate
 from autoprumux.surrogates.noise import (
     expected_variances,
@@ -100,6 +101,7 @@ class PerformancePair:
         failed: Cells that failed, see `telling_failures`.
         stopped: Most accuracy that cells stopped early could have reached.
         others: What studies of other tasks tell, if they are the prior.
+        speeds: What a calibration of the device expects, if there is one.
     """
 
     def __init__(
@@ -108,9 +110,10 @@ class PerformancePair:
         failed: Mapping[Candidate, float] | None = None,
         stopped: Mapping[Candidate, float] | None = None,
         others: Others | None = None,
+        speeds: CalibratedSpeeds | None = None,
     ) -> None:
         self.name = "performance model" + (" + prior" if others else "")
-        self._cells, self._others = cells, others
+        self._cells, self._others, self._speeds = cells, others, speeds
         self._failed, self._stopped = failed or {}, stopped or {}
 
     def accuracies(self, measured: Measured, candidates: Sequence[Candidate]) -> Predictions:
@@ -134,6 +137,7 @@ class PerformancePair:
             self._cells or candidates,
             stopped=self._stopped,
             others=self._others,
+            speeds=self._speeds,
         )
 
 

@@ -2,7 +2,8 @@
 
 Accuracy is that of the curves which agree with the measured points; with studies of other tasks as
 prior it is theirs, bent to pass through the points. Neither may beat a measured point that is
-smaller in N and s. Speed-up is the latency law and what measured points deviate from it.
+smaller in N and s. Speed-up is the latency law, or what a calibration expects, and what measured
+points deviate from it.
 """
 
 import math
@@ -17,6 +18,7 @@ from autoprumux.errors import NoBaselineError
 from autoprumux.records import HOPELESS, Candidate, Measurement, StudyRecord
 from autoprumux.surrogates.bilinear import BilinearSurrogate
 from autoprumux.surrogates.bounded import TIE, BoundedLosses
+from autoprumux.surrogates.calibrated import CalibratedSpeeds
 from autoprumux.surrogates.curve_losses import CurveLosses
 from autoprumux.surrogates.forecasts import LossForecasts, LossModel, normal_cdf
 from autoprumux.surrogates.monotone import MonotoneValues
@@ -81,10 +83,11 @@ class PerformanceModel:
         validation_size: int,
         stopped: Mapping[Candidate, float] | None = None,
         others: Others | None = None,
+        speeds: CalibratedSpeeds | None = None,
         grid: Sequence[Candidate] = (),
     ) -> None:
         self._measured = dict(measured)
-        self._others = others
+        self._others, self._calibrated = others, speeds
         self._stopped = dict(stopped or {})
         self._failed = dict(failed)
         self._num_examples = validation_size
@@ -107,6 +110,7 @@ class PerformanceModel:
         validation_size: int | None = None,
         stopped: Mapping[Candidate, float] | None = None,
         others: Others | None = None,
+        speeds: CalibratedSpeeds | None = None,
     ) -> "PerformanceModel":
         """Fit both surrogates and predict the grid.
 
@@ -121,6 +125,7 @@ class PerformanceModel:
             stopped: Most accuracy that candidates stopped early could have reached; larger ones
                 are taken to reach no more.
             others: What studies of other tasks tell; None means what is published.
+            speeds: What a calibration of the device expects; None means what is published.
 
         Raises:
             NoBaselineError: If `measured` lacks the dense baseline.
@@ -130,7 +135,13 @@ class PerformanceModel:
             raise NoBaselineError("Predictions need the dense baseline (N=1 s=0.00) measured.")
         size = validation_size or measured[BASELINE].num_examples
         return cls(
-            measured, failed, validation_size=size, stopped=stopped, others=others, grid=grid
+            measured,
+            failed,
+            validation_size=size,
+            stopped=stopped,
+            others=others,
+            speeds=speeds,
+            grid=grid,
         )
 
     def predict(self, candidates: Sequence[Candidate]) -> list[PerformancePrediction]:
@@ -184,7 +195,8 @@ class PerformanceModel:
         told = {c: value for c, value in told.items() if c not in self._measured}
         known = {c: math.log(self._measured[c].speedup) for c in points}
         spread = self._others.speedup_spread if self._others else 0.0
-        self._speedups = SpeedupModel(told | known, dict.fromkeys(told, spread))
+        errors = dict.fromkeys(told, spread)
+        self._speedups = SpeedupModel(told | known, errors, expected=self._calibrated)
 
     def _fit_losses(self, points: Sequence[Candidate]) -> LossModel:
         base = self._baseline

@@ -1,5 +1,7 @@
 """Log speed-up of every candidate: the latency law and what measured points deviate from it.
 
+With a calibration of the device, what that expects takes the place of the law (`calibrated`).
+
 Symbols: `y(c) = law(c; z) + f(c) + e(c)`, the law linear in its parameters `z` around their best
 fit; `f` is smooth, a Gaussian process with the correlation of `residual` that is 0 at the dense
 baseline; `e` is rough, independent between candidates: at high sparsity a model is as fast as the
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprumux.records import Candidate
+from autoprumux.surrogates.base import check_points
+from autoprumux.surrogates.calibrated import CalibratedSpeeds
 from autoprumux.surrogates.latency import LatencySurrogate
 from autoprumux.surrogates.residual import coordinates, correlation
 
@@ -35,6 +39,7 @@ class SpeedupModel:
     Args:
         measured: Log speed-ups of `K` candidates; the baseline's, 0, is known without.
         error_stds: Of each, how far it may be off besides; those left out are not.
+        expected: What is expected before anything is measured; None: by the law of latency.
 
     Raises:
         UsageError: If a value isn't finite.
@@ -44,13 +49,17 @@ class SpeedupModel:
         self,
         measured: Mapping[Candidate, float],
         error_stds: Mapping[Candidate, float] | None = None,
+        *,
+        expected: CalibratedSpeeds | None = None,
     ) -> None:
         self._points = [c for c in measured if not c.is_baseline]
-        self._law = LatencySurrogate()
-        self._law.fit(self._points, [measured[c] for c in self._points])
+        values = [measured[c] for c in self._points]
+        if expected is not None:
+            check_points(self._points, values)
+        self._law = expected or _fitted_law(self._points, values)
         means, jacobian = self._law.linear(self._points)
         errors = np.array([(error_stds or {}).get(c, 0.0) for c in self._points])
-        residuals = np.array([measured[c] for c in self._points]) - means
+        residuals = np.array(values) - means
         smooth = _smooth_correlation(self._points, self._points)
         prior = self._law.prior_covariance
         self._fits = [
@@ -154,6 +163,12 @@ class _Fit:
         told += smooth**2 * (np.square(cross) @ (1.0 / self.variances).T).T
         both = of_law + of_smooth
         return moved, told - (np.matmul(both, self.inverse) * both).sum(axis=2)
+
+
+def _fitted_law(points: Sequence[Candidate], values: Sequence[float]) -> LatencySurrogate:
+    law = LatencySurrogate()
+    law.fit(points, values)
+    return law
 
 
 def _bases(smooth: Array, errors: Array) -> list[tuple[Array, Array]]:

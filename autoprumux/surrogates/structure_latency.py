@@ -225,7 +225,7 @@ def _unmixing(encoder: EncoderFacts, num_instances: int, hidden: int) -> float:
 
 def _non_negative(relative: Array) -> Array:
     """Fit `(6,)` coefficients to `(K, 6)` relative terms, with the typical ones as a prior."""
-    from scipy.optimize import nnls  # slow to import, and answers don't need it
+    from scipy.optimize import nnls  # slow to import, and few answers need it
 
     solve: Callable[..., tuple[Array, float]] = nnls
     prior = _TYPICAL_WEIGHT * np.diag(1.0 / np.array(TYPICAL))

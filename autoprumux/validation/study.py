@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprumux.errors import TooFewTrialsError
-from autoprumux.hardware import require_baseline, require_one_device
+from autoprumux.hardware import calibrated_speeds_of, require_baseline, require_one_device
 from autoprumux.records import StudyRecord
 from autoprumux.surrogates.pairs import PaperPair, PerformancePair, StructuredPair, SurrogatePair
 from autoprumux.surrogates.performance import telling_failures
@@ -83,6 +83,7 @@ def _performance_pair(study: StudyRecord, prior: Others | None) -> PerformancePa
         failed={c: chance for c, chance in failed.items() if is_fitted(c)},
         stopped={c: most for c, most in stopped.items() if is_fitted(c)},
         others=prior,
+        speeds=calibrated_speeds_of(study),
     )
 
 

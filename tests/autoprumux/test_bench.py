@@ -1,11 +1,9 @@
 import json
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from small_encoders import ENCODER
+from fake_timers import FakeTimer, fake_clock
 from typer.testing import CliRunner
 
 import autoprumux
@@ -13,95 +11,21 @@ from autoprumux.cli.main import app
 from autoprumux.records import (
     Candidate,
     Choice,
-    DeviceProfile,
     EncoderShape,
-    ShapeTiming,
-    Throughput,
 )
 from autoprumux.storage.database import open_database
 from autoprumux.storage.repository import Repository
-from autoprumux.surrogates.structure_latency import MAX_TIMINGS, StructureLatency
+from autoprumux.surrogates.structure_latency import MAX_TIMINGS
 
 STORAGE = "sqlite:///study.db"
-LAW = StructureLatency(ENCODER, 32, (0.78, 0.1, 0.2, 0.02, 0.02, 0.03), 0.05)
-
-
-class FakeTimer:
-    """A machine that follows the law of latency to the letter; its baseline does 800 a second."""
-
-    def __init__(self, config):
-        self.config = config
-        self.timed: list[tuple[EncoderShape, str]] = []
-
-    def profile(self, name=""):
-        throughput = self.config.throughput
-        return DeviceProfile(
-            name=name or f"fake-b{throughput.batch_size}",
-            device="cpu",
-            processor="Imaginary 9000",
-            dtype="float32",
-            batch_size=throughput.batch_size,
-            length=throughput.length or self.config.data.max_length,
-            num_threads=2,
-        )
-
-    def encoder(self, widths):
-        return ENCODER
-
-    def measure(self, shape, checkpoint):
-        self.timed.append((shape, checkpoint))
-        return self._throughput(shape)
-
-    def measure_directory(self, directory):
-        return self._throughput(EncoderShape(2, 128, (4,) * 4, (512,) * 4))
-
-    def time_shapes(self, shapes, limit_s):
-        assert limit_s <= 110
-        timings = [
-            ShapeTiming(
-                shape=shape,
-                seconds=0.08 * share,
-                seconds_q1=0.08 * share,
-                seconds_q3=0.08 * share,
-                share=share,
-            )
-            for shape, share in zip(shapes, map(float, LAW.shares(shapes)), strict=True)
-        ]
-        return timings, 20
-
-    def _throughput(self, shape):
-        speedup = shape.num_instances / float(LAW.shares([shape])[0])
-        profile = self.profile()
-        return Throughput(
-            throughput=800 * speedup,
-            throughput_q1=790 * speedup,
-            throughput_q3=810 * speedup,
-            baseline_throughput=800.0,
-            speedup=speedup,
-            speedup_q1=0.99 * speedup,
-            speedup_q3=1.01 * speedup,
-            num_repeats=20,
-            batch_size=profile.batch_size,
-            length=profile.length,
-            dtype="float32",
-            device="cpu",
-            num_threads=2,
-        )
 
 
 @pytest.fixture(autouse=True)
 def timers(tmp_path, monkeypatch):
     """The timers that were made; the clock is a fake and the folder is empty."""
     made = []
-
-    @contextmanager
-    def model_timer(config, num_threads=None):
-        made.append(FakeTimer(config))
-        yield made[-1]
-
     monkeypatch.chdir(tmp_path)
-    fake = SimpleNamespace(model_timer=model_timer)
-    monkeypatch.setitem(sys.modules, "autoprumux.evaluators.timed", fake)
+    monkeypatch.setitem(sys.modules, "autoprumux.evaluators.timed", fake_clock(made))
     return made
 
 
@@ -186,8 +110,8 @@ def test_a_calibrated_study_predicts_what_timing_would_measure(study, timers):
 def test_the_search_of_a_study_is_what_it_answers_with_by_default(study):
     before = run("query", "--json").stdout
 
-    run("bench", "--calibrate")
-    run("bench")
+    run("bench", "--calibrate", "--batch-size", "32")
+    run("bench", "--batch-size", "32")
 
     assert run("query", "--json").stdout == before
     profiles = run("query", "--device-profiles").stdout.splitlines()
@@ -202,6 +126,22 @@ def test_a_folder_of_a_stored_trial_is_stored_with_it(study):
     assert outcome.measured[0][0] == study.trials[1].candidate
     assert found.hardware.predicted == set(study.measured) - {study.trials[1].candidate}
     assert not found.hardware.is_calibrated
+
+
+def test_a_calibration_in_the_setting_of_the_study_tells_the_speeds_of_what_is_not_trained(study):
+    before = autoprumux.query(budget="0:10:1", storage=STORAGE)
+
+    run("bench", "--calibrate")
+
+    after = autoprumux.query(budget="0:10:1", storage=STORAGE)
+    assert [a.best for a in after.answers] == [a.best for a in before.answers]
+    first, second = (
+        {m.candidate: m for a in found.answers for m in a.predicted if not m.is_verified}
+        for found in (before, after)
+    )
+    both = first.keys() & second.keys()
+    assert both
+    assert all(first[c].speedup != second[c].speedup for c in both)
 
 
 @pytest.mark.usefixtures("study")

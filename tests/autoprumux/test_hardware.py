@@ -6,7 +6,7 @@ from small_encoders import ENCODER
 
 from autoprumux.answers import answer_budgets
 from autoprumux.errors import NoBaselineError, UsageError
-from autoprumux.hardware import choose_profile, shape_of, study_on
+from autoprumux.hardware import calibrated_speeds_of, choose_profile, shape_of, study_on
 from autoprumux.records import (
     Calibration,
     Candidate,
@@ -227,3 +227,20 @@ def test_a_study_without_its_baseline_is_refused(demo_study):
     with pytest.raises(NoBaselineError, match="no measured dense baseline"):
         choose_profile(broken, [PROFILE], name="server")
     assert Candidate(1, 0.0) not in broken.measured
+
+
+def test_the_last_calibration_of_the_studys_encoder_tells_speeds(demo_study):
+    later = replace(CALIBRATION, profile="later")
+    other = replace(CALIBRATION, profile="other", encoder=replace(ENCODER, demultiplexer="prefix"))
+    wider = replace(CALIBRATION, encoder=replace(ENCODER, dense_hidden_size=256))
+    config = {**demo_study.config, "trainer": {"model": {"demultiplexer": "rsa"}}}
+
+    def speeds_with(*calibrations):
+        study = replace(demo_study, config=config, calibrations=calibrations)
+        return calibrated_speeds_of(study)
+
+    assert speeds_with(CALIBRATION, later, other, wider).profile == "later"
+    assert speeds_with(other, wider) is None
+    assert speeds_with() is None
+    untrained = replace(demo_study, trials=demo_study.trials[1:], calibrations=(CALIBRATION,))
+    assert calibrated_speeds_of(untrained) is None

@@ -1,27 +1,15 @@
-import importlib.util
 import json
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from search_benchmark import imported_benchmark, options
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    parts = [path.stem for path in FOLDER.glob("search_*.py")]
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_of_search", FOLDER / "search.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    sys.path.remove(str(FOLDER))
-    yield module
-    for name in (spec.name, "common", *parts):
-        sys.modules.pop(name, None)
+    yield from imported_benchmark()
 
 
 @pytest.fixture
@@ -35,11 +23,6 @@ def rivals(benchmark):
 
 
 @pytest.fixture
-def report(benchmark):
-    return sys.modules["search_report"]
-
-
-@pytest.fixture
 def oracle(benchmark):
     return sys.modules["search_oracle"]
 
@@ -47,26 +30,6 @@ def oracle(benchmark):
 @pytest.fixture
 def checks(benchmark):
     return sys.modules["search_checks"]
-
-
-def options(folder, **changes):
-    defaults = {"family": "tuning", "tables": 2, "samplers": "grid", "seeds": 1, "thin": 1}
-    return Namespace(out=folder, **(defaults | {"shard": "0/1", "record": None} | changes))
-
-
-def case(index, firsts, sampler="performance_model"):
-    searches = [
-        {
-            "seed": seed,
-            "num_until_best": first,
-            "num_repeated": 0,
-            "num_until_stop": 8,
-            "regret_at_stop": 0.0,
-            "regret_after": {str(number): 0.01 for number in (4, 6, 8, 12, 16)},
-        }
-        for seed, first in enumerate(firsts)
-    ]
-    return {"index": index, "sampler": sampler, "num_candidates": 36, "searches": searches}
 
 
 @pytest.mark.parametrize("family", ["reporting", "foreign"])
@@ -237,82 +200,12 @@ def test_thinned_seeds_are_among_all_of_a_table_and_occur_alike(benchmark):
         assert seed in thinned[index]
 
 
-def test_tables_and_record_have_what_was_asked(benchmark, tmp_path, capsys):
-    samplers = "performance_model,random,oracle,related,coverage,coverage_related,hits"
-    asked = options(tmp_path, tables=1, samplers=samplers, record=tmp_path / "record.json")
-    benchmark.run(asked)
-
-    benchmark.print_tables(asked)
-
-    printed = capsys.readouterr().out
-    for part in (
-        "| `performance_model` | 1 (1) |",
-        "after 12, %",
-        "oracle, our 12",
-        "other tasks",
-    ):
-        assert part in printed
-    record = json.loads(asked.record.read_text())
-    assert record["command"]
-    assert "commit" in record
-    assert {row["sampler"] for row in record["searches"]} >= {"`oracle`", "`random`"}
-    assert len(record["hits"]) == 4
-    assert {row["prior"] for row in record["coverage"]} == {"none", "other tasks"}
-
-
-def test_a_recorded_task_is_asked_for_hits_once(benchmark, tables):
-    num = tables.num_tables("recorded", 0)
-    firsts = [index for index in range(num) if tables.is_first_of_task("recorded", index)]
-
-    names = [tables.make_table("recorded", index).recording.name for index in range(num)]
-    assert [names[index] for index in firsts] == sorted(set(names))
-
-
 def test_shards_are_the_whole_family(benchmark, tmp_path):
     for shard in ("0/2", "1/2"):
         benchmark.run(options(tmp_path, tables=3, shard=shard))
 
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == [f"tuning-00{index}-grid.json" for index in range(3)]
-
-
-def test_an_interval_holds_the_median_and_the_test_is_one_sided(report):
-    rng = np.random.default_rng(0)
-    ours = [case(i, [int(first)]) for i, first in enumerate(rng.integers(3, 7, 40))]
-    theirs = [case(i, [int(rng.integers(8, 30)) for _ in range(3)], "random") for i in range(40)]
-
-    best, worst = report._search_rows([*theirs, *ours])
-
-    assert (best["sampler"], best["tables (searches)"]) == ("`performance_model`", "40 (40)")
-    assert (worst["sampler"], worst["tables (searches)"]) == ("`random`", "40 (120)")
-    assert float(worst["p"]) < 1e-6
-    low, high = best["mean"].split("(")[1].rstrip(")").split("-")
-    assert float(low) < np.mean([c["searches"][0]["num_until_best"] for c in ours]) < float(high)
-    swapped = report._search_rows(
-        [{**c, "sampler": "random" if c in ours else "performance_model"} for c in ours + theirs]
-    )
-    assert float(swapped[1]["p"]) > 0.99
-
-
-def test_a_best_model_that_was_never_measured_counts_as_one_more_than_there_are(report):
-    assert report.firsts_of(case(0, [None, 4])) == {0: 37, 1: 4}
-
-
-def test_a_test_compares_the_seeds_that_both_played(report):
-    slow = [case(i, [20 + i % 3] * 3, "random") for i in range(20)]
-    mine = [case(i, [30, 2, 2]) for i in range(20)]
-    for played in slow:
-        del played["searches"][0]
-
-    rows = report._search_rows([*mine, *slow])
-
-    assert float(rows[1]["p"]) < 1e-3
-
-
-def test_an_oracle_is_not_tested_against(report):
-    cases = [case(i, [4], name) for i in range(9) for name in ("performance_model", "oracle")]
-
-    assert {row["sampler"]: row["p"] for row in report._search_rows(cases)}["`oracle`"] == ""
 
 
 def test_plots_have_lines_for_samplers_and_levels(benchmark, tmp_path):
@@ -329,16 +222,6 @@ def test_plots_have_lines_for_samplers_and_levels(benchmark, tmp_path):
         drawn = (tmp_path / f"one{end}.svg").read_text()
         assert all(part in drawn for part in parts)
         assert drawn == (tmp_path / f"other{end}.svg").read_text()
-
-
-def test_a_prior_is_compared_with_the_same_tables_without_it(report):
-    firsts = {"performance_model": 9, "unrelated": 6, "related": 4}
-    cases = [case(i, [first + i % 3], name) for name, first in firsts.items() for i in range(20)]
-
-    rows = {row["sampler"]: row["p"] for row in report._search_rows(cases)}
-
-    assert float(rows["`related`"]) < 1e-3
-    assert rows["`unrelated`"] == rows["`performance_model`"] == ""
 
 
 def test_a_prior_makes_searches_of_recorded_tasks_shorter(benchmark):
@@ -410,3 +293,22 @@ def test_the_papers_table_holds_speeds_of_another_task(tables):
         ratios = [theirs[c] / m.speedup for c, m in table.measured.items() if not c.is_baseline]
         assert max(abs(np.log(ratios))) > 0.01
         assert np.median(ratios) == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_calibration_makes_searches_of_recorded_tasks_shorter(benchmark):
+    told, alone = (
+        [next(benchmark.run_case("recorded", index, sampler)) for index in range(0, 102, 6)]
+        for sampler in ("calibrated", "performance_model")
+    )
+
+    assert sum(s["num_until_best"] for s in told) < sum(s["num_until_best"] for s in alone)
+
+
+def test_every_recorded_grid_has_a_calibration_of_its_device_and_model(tables):
+    for recording in tables.grids():
+        (calibration,) = tables.Table(recording, 0.05, 0).calibrations
+        error, published = sys.modules["calibrations"].median_errors(recording)
+
+        assert error < 0.2
+        assert error < 0.75 * published
+        assert len(calibration.timings) <= 10

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from autoprumux.answers import Interval, candidate_grid, loss_interval, speedup_interval
+from autoprumux.hardware import calibrated_speeds_of
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.report.page import theme
+from autoprumux.surrogates.calibrated import CalibratedSpeeds
 from autoprumux.surrogates.performance import BASELINE, PerformanceModel, telling_failures
 
 MAX_LEFT_OUT = 40
@@ -73,9 +75,9 @@ def calibration_info(study: StudyRecord, baseline: Measurement) -> CalibrationIn
     others = [candidate for candidate in measured if not candidate.is_baseline]
     chosen = _spread(others, MAX_LEFT_OUT)
     failed = telling_failures(study)
-    grid = _spread(candidate_grid(study), MAX_GRID)
+    grid, speeds = _spread(candidate_grid(study), MAX_GRID), calibrated_speeds_of(study)
     return CalibrationInfo(
-        left_out=tuple(_left_out(c, measured, failed, grid) for c in chosen),
+        left_out=tuple(_left_out(c, measured, failed, (grid, speeds)) for c in chosen),
         num_measured=len(others),
     )
 
@@ -132,11 +134,12 @@ def _left_out(
     candidate: Candidate,
     measured: dict[Candidate, Measurement],
     failed: Mapping[Candidate, float],
-    grid: Sequence[Candidate],
+    prior: tuple[Sequence[Candidate], CalibratedSpeeds | None],
 ) -> LeftOut:
     rest = {c: m for c, m in measured.items() if c != candidate}
     size = measured[candidate].num_examples
-    model = PerformanceModel.from_measured(rest, failed, grid, validation_size=size)
+    grid, speeds = prior
+    model = PerformanceModel.from_measured(rest, failed, grid, validation_size=size, speeds=speeds)
     baseline = measured[BASELINE]
     predicted = model.predict([candidate])[0]
     return LeftOut(

@@ -15,6 +15,7 @@ from autoprumux.answers import (
     measured_models,
     speedup_interval,
 )
+from autoprumux.hardware import calibrated_speeds_of
 from autoprumux.records import Candidate, Measurement, StudyRecord
 from autoprumux.report.page import theme
 from autoprumux.surrogates.performance import (
@@ -112,6 +113,7 @@ def surface_info(study: StudyRecord, baseline: Measurement) -> SurfaceInfo:
         telling_failures(study),
         candidate_grid(study),
         stopped=study.stopped_cells,
+        speeds=calibrated_speeds_of(study),
     )
     cells = {
         p.candidate: _cell(p, models.get(p.candidate), is_failed=p.candidate in failed)

@@ -7,6 +7,8 @@ from small_encoders import ENCODER
 from autoprumux.errors import StorageError, UsageError
 from autoprumux.records import (
     Calibration,
+    Candidate,
+    Choice,
     DeviceProfile,
     EncoderShape,
     ShapeTiming,
@@ -20,6 +22,7 @@ from autoprumux.storage.reading import (
     read_calibrations,
     read_profile_throughputs,
     read_profiles,
+    read_study,
 )
 from autoprumux.storage.repository import Repository, rows_of
 
@@ -98,6 +101,40 @@ def test_a_calibration_is_read_as_it_was_stored_by_either_way(
     with stored_rows(storage_url) as (rows, _):
         assert read_calibrations(rows, "laptop") == [CALIBRATION, later]
         assert read_calibrations(rows, "server") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_own"),
+    [({}, True), ({"num_threads": 4}, False), ({"batch_size": 1}, False), ({"length": 8}, False)],
+)
+def test_a_study_has_the_calibrations_of_its_own_setting(
+    profiles: ProfileRepository,
+    demo_database: Database,
+    storage_url: str,
+    changed: dict[str, int],
+    is_own: bool,
+) -> None:
+    profile: DeviceProfile = replace(PROFILE, **changed)  # type: ignore[arg-type]
+    profiles.save_calibration(profile, CALIBRATION)
+    profiles.save_calibration(profile, later := replace(CALIBRATION, log_std=0.04))
+
+    expected = (CALIBRATION, later) if is_own else ()
+    assert Repository(demo_database).load_study().calibrations == expected
+    with stored_rows(storage_url) as (rows, place):
+        assert read_study(rows, place, None, None, is_brief=True).calibrations == expected
+
+
+def test_a_study_that_is_searched_keeps_the_calibrations_that_it_began_with(
+    profiles: ProfileRepository, demo_database: Database, demo_study: StudyRecord
+) -> None:
+    repository = Repository(demo_database)
+    assert repository.load_study(demo_study.name).calibrations == ()
+
+    profiles.save_calibration(PROFILE, CALIBRATION)
+    repository.save_start(demo_study.name, 99, Candidate(10, 0.95), 0, Choice(reason="later"))
+
+    assert repository.load_study(demo_study.name).calibrations == ()
+    assert Repository(demo_database).load_study(demo_study.name).calibrations == (CALIBRATION,)
 
 
 @pytest.mark.parametrize(

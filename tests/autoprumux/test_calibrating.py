@@ -1,0 +1,120 @@
+"""Searches that know speeds before anything is trained."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+from fake_timers import FakeTimer, fake_clock
+
+from autoprumux.api.calibrating import calibrate_first
+from autoprumux.config import SearchConfig, StudyConfig
+from autoprumux.errors import InputError
+from autoprumux.hardware import calibrated_speeds_of
+from autoprumux.records import Candidate, Choice
+from autoprumux.storage.database import open_database
+from autoprumux.storage.repository import Repository
+from trainers.config import TrainerConfig
+
+CONFIG = StudyConfig(
+    name="qnli-embedded", search=SearchConfig(calibrate=True), trainer=TrainerConfig(task="qnli")
+)
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    """The timers that were made."""
+    made = []
+    monkeypatch.setitem(sys.modules, "autoprumux.evaluators.timed", fake_clock(made))
+    return made
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = open_database(f"sqlite:///{tmp_path / 'study.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+def test_a_new_study_is_calibrated_once_for_all_of_its_kind(timers, database, told):
+    calibrate_first(CONFIG, database, told.append)
+    calibrate_first(replace(CONFIG, name="another"), database, told.append)
+
+    assert len(told) == 2
+    assert told[0].startswith("timing 10 untrained models for at most 105 s")
+    assert told[1].startswith("calibrated as profile fake-b64: expected misfit ")
+    assert len(timers) == 2  # the second only looked which machine this is
+
+
+def test_another_machine_with_the_same_threads_gets_a_name_of_its_own(
+    timers, database, told, monkeypatch
+):
+    calibrate_first(CONFIG, database, told.append)
+    here = FakeTimer.profile
+
+    def there(self, name=""):
+        return replace(here(self, name), processor="Imaginary 9001")
+
+    monkeypatch.setattr(FakeTimer, "profile", there)
+    calibrate_first(CONFIG, database, told.append)
+
+    assert told[-1].startswith("calibrated as profile fake-b64-2: ")
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "tpe"])
+def test_samplers_that_expect_no_speeds_need_none(timers, database, told, sampler):
+    search = replace(CONFIG.search, sampler=sampler)
+
+    calibrate_first(replace(CONFIG, search=search), database, told.append)
+
+    assert told == timers == []
+
+
+def test_a_study_that_has_begun_goes_on_as_it_began(timers, database, told, demo_study):
+    repository = Repository(database)
+    repository.save_study(demo_study)
+    calibrate_first(replace(CONFIG, name=demo_study.name), database, told.append)
+    first = demo_study.trials[0]
+    repository.save_start(demo_study.name, 0, first.candidate, 0, Choice(reason="first"))
+
+    calibrate_first(
+        replace(CONFIG, name=demo_study.name, trainer=TrainerConfig(task="sst2")),
+        database,
+        told.append,
+    )
+
+    assert len(timers) == 1
+
+
+def test_a_search_without_a_calibration_goes_on_and_says_why(timers, database, told, monkeypatch):
+    def too_slow(self, shapes, limit_s):
+        raise InputError(f"A batch of {self.config.throughput.batch_size} is slow.", cause="error")
+
+    monkeypatch.setattr(FakeTimer, "time_shapes", too_slow)
+
+    calibrate_first(CONFIG, database, told.append)
+
+    assert told[1] == "speeds are not calibrated: A batch of 64 is slow."
+
+
+def test_what_was_calibrated_is_what_the_search_expects(timers, database, told, demo_study):
+    """The demo study's speeds are those of the fake machine's setting."""
+    calibrate_first(CONFIG, database, told.append)
+    repository = Repository(database)
+    repository.save_study(demo_study)
+    trial = demo_study.trials[0]
+    repository.save_start(
+        demo_study.name, 0, trial.candidate, trial.measurement.seed, trial.choice
+    )
+
+    assert calibrated_speeds_of(repository.load_study(demo_study.name)) is None  # no baseline yet
+
+    repository.save_measurement(demo_study.name, 0, trial.measurement)
+    study = repository.load_study(demo_study.name)
+    speeds = calibrated_speeds_of(study)
+    assert speeds.profile == "fake-b64"
+    assert speeds.expected([Candidate(10, 0.0)])[0] > 1.5
