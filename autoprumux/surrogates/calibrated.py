@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 
 _DOUBT = 0.3
 """How far the parameters of the law may be off, as a share of what is not known without."""
+_NODES = np.append(np.arange(20) / 20, 0.99)
+"""Sparsities of which shapes are drawn; between them log speed-ups are interpolated, beyond
+the last they are its own."""
 _REFERENCE = tuple(Candidate(n, s) for n in (1, 2, 5, 10) for s in (0.0, 0.6, 0.8, 0.9, 0.95))
 """Where the law of latency is fitted, for its derivatives."""
 
@@ -39,7 +42,8 @@ class CalibratedSpeeds:
         """Name of the device profile that it was stored under."""
         self._encoder = calibration.encoder
         self._by_structure = StructureLatency.stored(calibration, length)
-        self._known: dict[Candidate, float] = {Candidate(1, 0.0): 0.0}
+        self._by_width: dict[int, Array] = {}
+        """`(len(_NODES),)` log speed-ups."""
         self._law = LatencySurrogate()
         points = [c for c in _REFERENCE if not c.is_baseline]
         self._law.fit(points, self.expected(points).tolist())
@@ -51,10 +55,15 @@ class CalibratedSpeeds:
 
     def expected(self, candidates: Sequence[Candidate]) -> Array:
         """Yield mean log speed-ups of shapes that `M` candidates may have, `(M,)`."""
-        for candidate in candidates:
-            if candidate.cell not in self._known:
-                self._known[candidate.cell] = self._mean(candidate)
-        return np.array([self._known[c.cell] for c in candidates], dtype=np.float64)
+        widths = np.array([c.num_instances for c in candidates], dtype=np.int64)
+        left = -np.log1p(-np.array([c.sparsity for c in candidates], dtype=np.float64))
+        means = np.empty(len(candidates))
+        for width in np.unique(widths).tolist():
+            if width not in self._by_width:
+                self._by_width[width] = self._at_nodes(width)
+            own = widths == width
+            means[own] = np.interp(left[own], -np.log1p(-_NODES), self._by_width[width])
+        return means
 
     def linear(self, candidates: Sequence[Candidate]) -> tuple[Array, Array]:
         """Yield what is expected of `M` candidates, `(M,)`, and its derivative, `(M, 3)`.
@@ -64,12 +73,12 @@ class CalibratedSpeeds:
         _, jacobian = self._law.linear(candidates)
         return self.expected(candidates), jacobian
 
-    def _mean(self, candidate: Candidate) -> float:
-        shapes = [
-            replace(shape, num_instances=candidate.num_instances)
-            for shape in likely_shapes(self._encoder, candidate.sparsity)
-        ]
-        return float(np.mean([found.mean for found in self._by_structure.predict(shapes)]))
+    def _at_nodes(self, num_instances: int) -> Array:
+        shapes = [likely_shapes(self._encoder, float(sparsity)) for sparsity in _NODES]
+        wide = [replace(s, num_instances=num_instances) for some in shapes for s in some]
+        means = np.array([prediction.mean for prediction in self._by_structure.predict(wide)])
+        ends = np.cumsum([len(some) for some in shapes])
+        return np.array([part.mean() for part in np.split(means, ends[:-1])])
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,7 @@ def draw_pruned(
     return EncoderShape(num_instances, hidden, tuple(map(int, heads)), tuple(map(int, units)))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def likely_shapes(encoder: EncoderFacts, sparsity: float) -> tuple[EncoderShape, ...]:
     """Yield shapes of N = 1 that pruning to `sparsity` may leave, the same at each call.
 

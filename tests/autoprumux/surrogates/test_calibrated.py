@@ -104,6 +104,16 @@ def test_speed_rises_with_both() -> None:
     assert np.all(np.diff(table, axis=1) > 0)
 
 
+@given(sparsity=st.floats(0.0, 0.999), num_instances=st.integers(1, 40))
+def test_any_sparsity_is_between_its_neighbours(sparsity: float, num_instances: int) -> None:
+    steps = [sparsity, min(sparsity + 0.05, 0.999)]
+
+    low, high = SPEEDS.expected([Candidate(num_instances, s) for s in steps])
+
+    dense, most = SPEEDS.expected([Candidate(num_instances, s) for s in (0.0, 0.999)])
+    assert dense <= low <= high <= most
+
+
 def test_hyperparameters_and_another_reading_change_nothing() -> None:
     candidate = Candidate(5, 0.8, (("trainer.finetune.learning_rate", 1e-4),))
 
