@@ -63,10 +63,12 @@ def query(
     from autoprumux.hardware import choose_profile, study_on
     from autoprumux.storage import reading
     from autoprumux.storage.access import stored_rows
+    from autoprumux.storage.calibrations import with_calibrations
 
     hardware = None
     with stored_rows(storage) as (rows, place):
         record = reading.read_study(rows, place, study, task, is_brief=True)
+        record = with_calibrations(rows, record)
         if (device_profile, batch_size, length) != (None, None, None):
             profile = choose_profile(
                 record,
@@ -148,10 +150,11 @@ def load_stored(storage: str, *, name: str | None, task: str | None = None) -> "
         AutoPrumuxError: See `autoprumux.errors`.
     """
     from autoprumux.storage.access import stored_rows
+    from autoprumux.storage.calibrations import with_calibrations
     from autoprumux.storage.reading import read_study
 
     with stored_rows(storage) as (rows, place):
-        return read_study(rows, place, name, task)
+        return with_calibrations(rows, read_study(rows, place, name, task))
 
 
 def stored_recipe(study: "StudyRecord", *, only: Sequence[str] = ()) -> "TrainerConfig":

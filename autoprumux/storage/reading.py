@@ -99,8 +99,7 @@ def read_study(
     row = find_study(rows, place, name, task)
     starts = rows("prumux_starts", study_id=row["study_id"])
     source = _brief(rows) if is_brief else rows
-    trials = tuple(read_trials(source, row["study_id"], starts).values())
-    return with_calibrations(rows, study_of(rows, row, trials))
+    return study_of(rows, row, tuple(read_trials(source, row["study_id"], starts).values()))
 
 
 def find_study(rows: Rows, place: str, name: str | None, task: str | None) -> StoredRow:
@@ -132,16 +131,6 @@ def study_of(rows: Rows, row: StoredRow, trials: tuple[TrialRecord, ...]) -> Stu
         trials=trials,
         calibrations=(),
     )
-
-
-def with_calibrations(rows: Rows, study: StudyRecord) -> StudyRecord:
-    """Yield a study with the calibrations that are stored for the setting of its speeds."""
-    own = study.timing
-    if own is None:
-        return study
-    names = [p.name for p in read_profiles(rows) if own.difference(p.timing) is None]
-    found = tuple(found for name in names for found in read_calibrations(rows, name))
-    return replace(study, calibrations=found) if found else study
 
 
 def unknown_sentence(

@@ -32,6 +32,7 @@ from autoprumux.records import (
     Measurement,
     StudyRecord,
 )
+from autoprumux.storage.calibrations import with_calibrations
 from autoprumux.storage.changes import Known, Stamp, ended_of, new_starts, newly_ended, stamp_of
 from autoprumux.storage.database import Database
 from autoprumux.storage.fetching import rows_of
@@ -46,7 +47,6 @@ from autoprumux.storage.reading import (
     study_of,
     study_rows,
     unknown_sentence,
-    with_calibrations,
 )
 from autoprumux.storage.rows import (
     candidate_columns,

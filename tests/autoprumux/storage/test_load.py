@@ -69,7 +69,6 @@ def test_a_query_takes_as_many_statements_whatever_the_number_of_trials(
         "prumux_environments",
         "prumux_failure_causes",
         "prumux_measurements",
-        "prumux_profiles",
         "prumux_starts",
         "prumux_studies",
         "prumux_throughputs",

@@ -16,6 +16,7 @@ from autoprumux.records import (
     Throughput,
 )
 from autoprumux.storage.access import stored_rows
+from autoprumux.storage.calibrations import with_calibrations
 from autoprumux.storage.database import Database
 from autoprumux.storage.profiles import ProfileRepository
 from autoprumux.storage.reading import (
@@ -121,7 +122,8 @@ def test_a_study_has_the_calibrations_of_its_own_setting(
     expected = (CALIBRATION, later) if is_own else ()
     assert Repository(demo_database).load_study().calibrations == expected
     with stored_rows(storage_url) as (rows, place):
-        assert read_study(rows, place, None, None, is_brief=True).calibrations == expected
+        study = read_study(rows, place, None, None, is_brief=True)
+        assert with_calibrations(rows, study).calibrations == expected
 
 
 def test_a_study_that_is_searched_keeps_the_calibrations_that_it_began_with(
