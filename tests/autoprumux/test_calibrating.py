@@ -1,14 +1,17 @@
 """Searches that know speeds before anything is trained."""
 
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
 from fake_timers import FakeTimer, fake_clock
 
 from autoprumux.api.calibrating import calibrate_first
+from autoprumux.api.search import run_search
 from autoprumux.config import SearchConfig, StudyConfig
-from autoprumux.errors import InputError
+from autoprumux.errors import InputError, NoBaselineError
+from autoprumux.evaluators.trained import TrainedEvaluator
 from autoprumux.hardware import calibrated_speeds_of
 from autoprumux.records import Candidate, Choice
 from autoprumux.storage.database import open_database
@@ -118,3 +121,42 @@ def test_what_was_calibrated_is_what_the_search_expects(timers, database, told, 
     speeds = calibrated_speeds_of(study)
     assert speeds.profile == "fake-b64"
     assert speeds.expected([Candidate(10, 0.0)])[0] > 1.5
+
+
+class AskedError(Exception):
+    """Somebody asked for a calibration."""
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+    """Factory: `search(config, calibrate, stop)` runs a search up to its first trial."""
+
+    def run(config, calibrate, stop=None):
+        monkeypatch.setattr("autoprumux.api.calibrating.calibrate_first", calibrate)
+        storage = f"sqlite:///{tmp_path / 'search.db'}"
+        return run_search(config, storage=storage, cache_dir=tmp_path, stop=stop)
+
+    def first_trial(*arguments, **options):
+        raise NoBaselineError("Nothing is trained here.")
+
+    monkeypatch.setattr("autoprumux.search.runner.run_study", first_trial)
+    monkeypatch.setattr(TrainedEvaluator, "check", lambda self: None)
+    monkeypatch.setattr(TrainedEvaluator, "data_fingerprint", "files:qnli:0")
+    return run
+
+
+def test_a_search_calibrates_before_its_first_trial_if_asked(search):
+    def calibrate(config, database, report):
+        raise AskedError
+
+    with pytest.raises(AskedError):
+        search(CONFIG, calibrate)
+    with pytest.raises(NoBaselineError, match="Nothing is trained here"):
+        search(replace(CONFIG, search=SearchConfig()), calibrate)
+
+
+def test_a_search_that_is_to_stop_while_it_calibrates_trains_nothing(search):
+    stop = threading.Event()
+
+    with pytest.raises(KeyboardInterrupt):
+        search(CONFIG, lambda *_: stop.set(), stop)

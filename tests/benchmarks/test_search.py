@@ -4,32 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from search_benchmark import imported_benchmark, options
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    yield from imported_benchmark()
-
-
-@pytest.fixture
-def tables(benchmark):
-    return sys.modules["search_tables"]
-
-
-@pytest.fixture
-def rivals(benchmark):
-    return sys.modules["search_rivals"]
-
-
-@pytest.fixture
-def oracle(benchmark):
-    return sys.modules["search_oracle"]
-
-
-@pytest.fixture
-def checks(benchmark):
-    return sys.modules["search_checks"]
+from search_benchmark import options
 
 
 @pytest.mark.parametrize("family", ["reporting", "foreign"])

@@ -1,26 +1,9 @@
 """Tables of what searches found, and the record of them."""
 
 import json
-import sys
 
 import numpy as np
-import pytest
-from search_benchmark import case, imported_benchmark, options
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    yield from imported_benchmark()
-
-
-@pytest.fixture
-def tables(benchmark):
-    return sys.modules["search_tables"]
-
-
-@pytest.fixture
-def report(benchmark):
-    return sys.modules["search_report"]
+from search_benchmark import case, options
 
 
 def test_tables_and_record_have_what_was_asked(benchmark, tmp_path, capsys):
