@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the functions, so that importing this module costs nothing.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ def calibrate_speeds(
     widths: Sequence[int],
     started: float,
     report: "Callable[[str], None]",
+    between: "Callable[[], object] | None" = None,
 ) -> Calibration:
     """Time untrained models and fit the law to them.
 
@@ -36,6 +38,7 @@ def calibrate_speeds(
         widths: Mux widths N that will be asked about.
         started: When the calibration began, of `time.monotonic`.
         report: Told, in a line, what is being timed.
+        between: Called before every timed pass; what it raises ends the calibration.
 
     Raises:
         InputError: If a model cannot be built, or too few rounds fit into the time.
@@ -47,7 +50,7 @@ def calibrate_speeds(
     shapes = calibration_shapes(encoder, widths, profile.length)
     left_s = CALIBRATION_LIMIT_S - (time.monotonic() - started)
     report(f"timing {len(shapes)} untrained models for at most {left_s:.0f} s")
-    timings, num_rounds = timer.time_shapes(shapes, left_s)
+    timings, num_rounds = timer.time_shapes(shapes, left_s, between)
     law = StructureLatency.fitted(encoder, profile.length, timings)
     return Calibration(
         profile=profile.name,
@@ -62,7 +65,10 @@ def calibrate_speeds(
 
 
 def calibrate_first(
-    config: StudyConfig, database: "Database", report: "Callable[[str], None]"
+    config: StudyConfig,
+    database: "Database",
+    report: "Callable[[str], None]",
+    stop: "threading.Event | None" = None,
 ) -> None:
     """Calibrate for a study that has no trials yet, unless that has been done.
 
@@ -73,12 +79,18 @@ def calibrate_first(
         config: The study.
         database: Gets the calibration.
         report: Told what happens, line by line.
+        stop: Set from elsewhere to end it before the next timed pass; nothing is stored then.
 
     Raises:
+        KeyboardInterrupt: If it was to stop.
         StorageError: If the database cannot be used.
     """
     from autoprumux.evaluators.timed import model_timer
     from autoprumux.storage.profiles import ProfileRepository
+
+    def stay() -> None:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
 
     profiles = ProfileRepository(database)
     if config.search.sampler != "performance_model" or profiles.has_trials(config.name):
@@ -89,7 +101,7 @@ def calibrate_first(
             profile, known = profiles.under_free_name(timer.profile())
             if timer.encoder(widths) in [calibration.encoder for calibration in known]:
                 return
-            found = calibrate_speeds(timer, profile, widths, started, report)
+            found = calibrate_speeds(timer, profile, widths, started, report, stay)
     except InputError as error:
         report(f"speeds are not calibrated: {error}")
         return

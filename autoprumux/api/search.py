@@ -116,9 +116,7 @@ def _search(
             shown = listener or stack.enter_context(ConsoleListener())
             _announce(config, evaluator.data_fingerprint, shown)
             if config.search.calibrate:
-                calibrate_first(config, database, shown.announce)
-            if stop is not None and stop.is_set():
-                raise KeyboardInterrupt  # calibrating may take two minutes
+                calibrate_first(config, database, shown.announce, stop)
             noted = NoteWriter(shown, database, config.name)
             outcome = run_study(config, database, evaluator, noted, artifacts=artifacts, stop=stop)
             noted.write_all()

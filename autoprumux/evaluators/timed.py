@@ -149,12 +149,16 @@ class ModelTimer:
             return self._measure(model, model.shape.dense(1))
 
     def time_shapes(
-        self, shapes: Sequence[EncoderShape], limit_s: float
+        self,
+        shapes: Sequence[EncoderShape],
+        limit_s: float,
+        between: Callable[[], object] | None = None,
     ) -> tuple[list[ShapeTiming], int]:
         """Time untrained models, the first of which is the dense baseline.
 
         Each is timed right after the baseline, as the model of a trial is, and so with caches that
-        hold nothing of its own.
+        hold nothing of its own. `between` is called before every pass, untimed; what it raises
+        ends the timing.
 
         Returns:
             The timings in order, and the number of rounds that fitted into `limit_s` seconds
@@ -168,7 +172,7 @@ class ModelTimer:
         left_s = limit_s - (time.monotonic() - started)
         in_turn = [run for other in others for run in (baseline, other)] or [baseline]
         with _errors_as_ours(self._options):
-            seconds = time_rounds(in_turn, limit_s=left_s, device=self._device)
+            seconds = time_rounds(in_turn, limit_s=left_s, device=self._device, between=between)
         before, own = seconds[::2], seconds[1::2]
         shares = [1.0, *np.median(own / before[: len(own)], axis=1)]
         quarters = [np.quantile(s, (0.25, 0.5, 0.75)) for s in (before, *own)]

@@ -94,7 +94,7 @@ def test_a_study_that_has_begun_goes_on_as_it_began(timers, database, told, demo
 
 
 def test_a_search_without_a_calibration_goes_on_and_says_why(timers, database, told, monkeypatch):
-    def too_slow(self, shapes, limit_s):
+    def too_slow(self, shapes, limit_s, between):
         raise InputError(f"A batch of {self.config.throughput.batch_size} is slow.", cause="error")
 
     monkeypatch.setattr(FakeTimer, "time_shapes", too_slow)
@@ -146,7 +146,7 @@ def search(tmp_path, monkeypatch):
 
 
 def test_a_search_calibrates_before_its_first_trial_if_asked(search):
-    def calibrate(config, database, report):
+    def calibrate(config, database, report, stop):
         raise AskedError
 
     with pytest.raises(AskedError):
@@ -155,8 +155,16 @@ def test_a_search_calibrates_before_its_first_trial_if_asked(search):
         search(replace(CONFIG, search=SearchConfig()), calibrate)
 
 
-def test_a_search_that_is_to_stop_while_it_calibrates_trains_nothing(search):
+def test_a_calibration_that_is_to_stop_ends_before_its_next_pass(timers, database, told):
     stop = threading.Event()
 
+    def stop_once_it_times(line):
+        told.append(line)
+        stop.set()
+
     with pytest.raises(KeyboardInterrupt):
-        search(CONFIG, lambda *_: stop.set(), stop)
+        calibrate_first(CONFIG, database, stop_once_it_times, stop)
+
+    assert told == ["timing 10 untrained models for at most 105 s"]
+    calibrate_first(CONFIG, database, told.append)  # nothing was stored, so it is made now
+    assert told[-1].startswith("calibrated as profile fake-b64: ")

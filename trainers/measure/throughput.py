@@ -121,6 +121,7 @@ def time_interleaved(
     num_repeats: int,
     device: torch.device,
     clock: Callable[[], float] | None = None,
+    between: Callable[[], object] | None = None,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Time each callable `num_repeats` times, one after the other in every repeat.
 
@@ -131,6 +132,7 @@ def time_interleaved(
         device: What to wait for before the clock is read.
         clock: Yields seconds, by default those of the wall; `time.process_time` tells those of
             this process alone.
+        between: Called before every pass, untimed; what it raises ends the timing.
 
     Returns:
         `(len(passes), num_repeats)` seconds.
@@ -141,9 +143,13 @@ def time_interleaved(
     with torch.inference_mode():
         for _ in range(num_warmup):
             for run in passes:
+                if between:
+                    between()
                 run()
         for repeat in range(num_repeats):
             for index, run in enumerate(passes):
+                if between:
+                    between()
                 _synchronise(device)
                 start = now()
                 run()

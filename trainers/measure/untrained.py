@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,9 +42,15 @@ def random_examples(vocab_size: int, length: int) -> Encoded:
 
 
 def time_rounds(
-    passes: Sequence[Callable[[], object]], *, limit_s: float, device: torch.device
+    passes: Sequence[Callable[[], object]],
+    *,
+    limit_s: float,
+    device: torch.device,
+    between: Callable[[], object] | None = None,
 ) -> NDArray[np.float64]:
     """Time every callable once per round, in as many rounds as fit into `limit_s` seconds.
+
+    `between` is called before every pass, untimed; what it raises ends the timing.
 
     Returns:
         `(len(passes), rounds)` seconds, the two rounds that warm up left out.
@@ -52,7 +59,8 @@ def time_rounds(
         ConfigError: If fewer than `MIN_ROUNDS` rounds would fit.
     """
     started = time.perf_counter()
-    warm_up = time_interleaved(list(passes), num_warmup=1, num_repeats=1, device=device)
+    timed = partial(time_interleaved, list(passes), device=device, between=between)
+    warm_up = timed(num_warmup=1, num_repeats=1)
     round_s = float(warm_up.sum())
     left_s = limit_s - (time.perf_counter() - started)
     num_rounds = min(MAX_ROUNDS, int(left_s / round_s))
@@ -62,4 +70,4 @@ def time_rounds(
             f"{len(passes)} passes takes {round_s:.1f} s, and {MIN_ROUNDS} rounds must fit into "
             f"{limit_s:.0f} s; use a smaller one."
         )
-    return time_interleaved(list(passes), num_warmup=0, num_repeats=num_rounds, device=device)
+    return timed(num_warmup=0, num_repeats=num_rounds)

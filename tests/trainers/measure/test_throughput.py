@@ -32,6 +32,26 @@ def test_passes_take_turns_and_the_warm_up_is_not_timed():
     assert seconds.shape == (2, 3)
 
 
+def test_what_ends_a_timing_is_asked_before_every_pass_and_not_timed():
+    asked, ran = [], []
+
+    def between():
+        asked.append(time.sleep(0.02))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        time_interleaved(
+            [lambda: ran.append(1)], num_warmup=2, num_repeats=3, device=CPU, between=between
+        )
+    seconds = time_interleaved(
+        [lambda: None], num_warmup=0, num_repeats=3, device=CPU, between=lambda: time.sleep(0.02)
+    )
+
+    assert len(ran) == 3
+    assert seconds.max() < 0.02
+
+
 def test_batches_are_full_of_real_tokens_and_attended_everywhere(make_encoded):
     examples = make_encoded(5, length=8)
 
