@@ -334,7 +334,7 @@ class Choice:
     """Expected gain in the best feasible speed-up, averaged over the budgets: exp(`log_gain`)."""
     predicted_minutes: float | None = None
     score: float | None = None
-    """`log_gain`^(2/3) * `chance_best`^(1/3) / `predicted_minutes`."""
+    """`log_gain`^(2/3) * `chance_best`^(1/3) / `predicted_minutes`^(1/2)."""
     chance_best: float | None = None
     """Predicted probability of being the fastest within a budget, averaged over the budgets; None
     before schema 6."""

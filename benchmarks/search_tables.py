@@ -43,8 +43,8 @@ BUDGETS = tuple(half_points / 200 for half_points in range(21))
 NUM_SEEDS = len(BUDGETS)
 """Searches of a table, so that each of the budgets is asked once."""
 BASELINE = Candidate(1, 0.0)
-LEAST_CELLS = 20
-"""Of a recorded grid; among fewer, what a search tries first is hardly a choice."""
+LEAST_CELLS = 36
+"""Of a recorded grid: the whole of it."""
 _RECORDINGS = Path(__file__).parents[1] / "studies" / "recorded"
 _TRIAL_S = 60.0
 _NOISE, _OTHER_NOISE, _POSSIBLE = 3, 4, 5

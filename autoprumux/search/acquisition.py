@@ -1,11 +1,11 @@
-"""What a candidate is worth: gain in the best feasible speed-up and chance to be it, per minute.
+"""What a candidate is worth: gain in the best feasible speed-up and chance to be it, for its cost.
 
 For a candidate with speed-up S and accuracy loss L (both uncertain, see `surrogates.performance`)
 and the verified best speed-up v(b) within each budget b:
 
     log_gain    = mean over b of  P(L <= b) * E[max(log(S / v(b)), 0)]
     chance_best = mean over b of  P(L <= b) * product over all faster ones of P(L > b)
-    score       = log_gain^(1 - w) * chance_best^w / minutes
+    score       = log_gain^(1 - w) * chance_best^w / minutes^c
 
 All four are stored with a choice (`Choice`), so that the score can be computed from them.
 
@@ -13,6 +13,10 @@ The gain is a ratio, so that every budget counts alike: counted in multiples of 
 hardly possible model of 30 times its speed hides a likely one of 3 times. It looks one trial ahead
 and so likes small safe steps; the chance, with which the fastest one left is found, counters that.
 S is at most the speed-up of any measured candidate with at least the same N and s.
+
+With c = 1 cheap candidates that teach little go first: a sparsity of a width that is trained
+already, where another width would tell more. That costs trials and saves no minutes in the end
+(Lee et al. 2020, "Cost-aware Bayesian optimization", find the same of expected improvement).
 
 While other processes train candidates that may become the best, v(b) is what they may find: the
 fastest of them that will be within the budget, by their chances, as if those were independent.
@@ -35,6 +39,10 @@ Array = NDArray[np.float64]
 _CHANCE_WEIGHT = 1.0 / 3.0
 """`w`. With 0 the best within a budget is found after a median of 5 trials instead of 4 (tuning
 family of `benchmarks/search.py`)."""
+
+COST_POWER = 0.5
+"""`c`. Of the values between 0 and 1 it needs the fewest trials of those that need no more minutes
+than 1 does (`benchmarks/cost_power.py`)."""
 
 NEAR_TIE = 0.05
 """Scores that differ by at most this share count as equal, so that the noise of a throughput
@@ -129,7 +137,7 @@ def rank_by_score(
         return Proposal(candidates[m], choice)
 
     scores = [
-        gain and gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost
+        gain and gain ** (1.0 - _CHANCE_WEIGHT) * first**_CHANCE_WEIGHT / cost**COST_POWER
         for gain, first, cost in zip(gains, firsts[:num], costs, strict=True)
     ]
     return [propose(m) for m in _order(candidates, scores)]

@@ -91,7 +91,7 @@ def test_score_weighs_the_gain_with_the_chance_to_be_the_fastest_within_the_budg
         assert gain is not None
         assert chance == pytest.approx(simulated[proposal.candidate], abs=0.01)
         assert proposal.choice.expected_gain == math.exp(gain)
-        assert score(proposal) == pytest.approx(gain ** (2 / 3) * chance ** (1 / 3) / 4.0)
+        assert score(proposal) == pytest.approx(gain ** (2 / 3) * chance ** (1 / 3) / 2.0)
 
 
 def test_score_counts_what_is_pending_among_those_that_may_be_the_fastest() -> None:
@@ -107,11 +107,11 @@ def test_score_counts_what_is_pending_among_those_that_may_be_the_fastest() -> N
     assert max(score(p) for p in with_pending) < 0.9 * max(before.values())
 
 
-def test_score_is_per_minute() -> None:
+def test_score_counts_minutes_by_their_root() -> None:
     one = {p.candidate: score(p) for p in rank()}
     four = {p.candidate: score(p) for p in rank(minutes=lambda _: 4.0)}
 
-    assert all(four[c] == pytest.approx(one[c] / 4) for c in FREE)
+    assert all(four[c] == pytest.approx(one[c] / 2) for c in FREE)
 
 
 def test_dear_candidate_comes_later() -> None:

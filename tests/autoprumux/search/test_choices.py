@@ -1,5 +1,6 @@
 """Every choice can be explained from what is stored of it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_each_choice_has_five_runners_up(choices: list[dict[str, Any]]) -> None:
 def test_every_score_follows_from_the_columns_beside_it(choices: list[dict[str, Any]]) -> None:
     for row in choices:
         gain, chance = row["log_gain"], row["chance_best"]
-        score = gain ** (2 / 3) * chance ** (1 / 3) / row["predicted_minutes"]
+        score = gain ** (2 / 3) * chance ** (1 / 3) / math.sqrt(row["predicted_minutes"])
 
         assert row["score"] == pytest.approx(score, rel=1e-12)
         assert 0.0 < chance <= 1.0
