@@ -190,12 +190,18 @@ class PerformanceModel:
         self._fit_speeds(points)
 
     def _fit_speeds(self, points: Sequence[Candidate]) -> None:
-        """Learn from measured points, and from those that only others measured."""
-        told = self._others.log_speedups if self._others else {}
-        told = {c: value for c, value in told.items() if c not in self._measured}
+        """Learn from measured points, and from those that only others measured.
+
+        With others, what is learnt is what all tasks share.
+        """
         known = {c: math.log(self._measured[c].speedup) for c in points}
-        spread = self._others.speedup_spread if self._others else 0.0
-        errors = dict.fromkeys(told, spread)
+        if self._others is None:
+            self._speedups = SpeedupModel(known, expected=self._calibrated)
+            return
+        others = self._others.speedups
+        told = {c: value for c, value in others.means.items() if c not in self._measured}
+        own_stds = dict(zip(known, others.stds(list(known)).tolist(), strict=True))
+        errors = others.errors_of_means() | own_stds
         self._speedups = SpeedupModel(told | known, errors, expected=self._calibrated)
 
     def _fit_losses(self, points: Sequence[Candidate]) -> LossModel:
@@ -339,6 +345,8 @@ class PerformanceModel:
         Medians are monotone against measured points.
         """
         means, stds = self._speedups.predict(candidates)
+        if self._others is not None:
+            stds = np.hypot(stds, self._others.speedups.stds(candidates))
         known = np.log([m.speedup for m in self._measured.values()])
         above = -_largest(-known, is_below)
         below = _largest(known, is_above)

@@ -7,10 +7,9 @@ Without other tasks `f_t` has the prior of the published points; losses of other
 to know of `g`, and how much those tasks differ tells how large `d_t` may be. As `d_t` is never 0,
 one measurement of the task itself always tells more than one of another.
 
-Log speed-ups of other studies on the same device count as measured, give or take their spread.
+What they tell of speed-ups is in `related_speedups`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from autoprumux.records import Candidate
 from autoprumux.surrogates.base import Prediction, check_points
+from autoprumux.surrogates.related_speedups import OtherSpeedups
 from autoprumux.surrogates.residual import coordinates, correlation
 from autoprumux.surrogates.spreading import spread_out
 from autoprumux.surrogates.structured import (
@@ -44,8 +44,9 @@ as much as `_OWN_WEIGHT` other tasks."""
 _OWN_WEIGHT = 3.0
 _OWN_RESIDUAL_SHARE = 0.5
 """Of the spread of a task's residual: what is its own."""
-_LEAST_SPREAD, _TYPICAL_SPREAD = 0.03, 0.08
-"""Of log speed-ups between tasks on one device: the least, and what one other study tells."""
+_SCALE = 0.8
+"""Of the standard deviations before the task itself has a loss; chosen so that 90 % intervals hold
+in about 90 % (tuning family of `benchmarks/search.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,7 @@ class Others:
         self.names = tuple(study.name for study in studies[:MAX_STUDIES])
         studies = studies[:MAX_STUDIES]
         self._learn_losses(studies)
-        self.log_speedups = _mean_log_speedups(studies)
-        """Mean log speed-up of each candidate that any of them measured."""
-        self.speedup_spread = _spread(studies, self.log_speedups)
-        """Standard deviation of a task's log speed-ups around them."""
+        self.speedups = OtherSpeedups([study.log_speedups for study in studies])
 
     def mean(self, candidates: Sequence[Candidate]) -> Array:
         """Loss expected of `M` candidates, `(M,)`."""
@@ -160,7 +158,7 @@ class RelatedSurrogate:
         surprise = losses - self._others.mean(self._points)
         self._inverse = np.asarray(np.linalg.inv(gram), dtype=np.float64)
         self._weights = self._inverse @ surprise
-        self._scale = scale_of(surprise, self._inverse)
+        self._scale = scale_of(surprise, self._inverse, _SCALE)
 
     def predict(self, candidates: Sequence[Candidate]) -> list[Prediction | None]:
         """See `Surrogate.predict`; defined everywhere, at least 0."""
@@ -212,25 +210,3 @@ def _coefficient_spread(studies: Sequence[OtherStudy]) -> Array:
     squares = ((coefficients - coefficients.mean(axis=0)) ** 2).sum(axis=0)
     weighted = _OWN_WEIGHT * (_OWN_SHARE * typical) ** 2 + squares
     return np.asarray(np.sqrt(weighted / (_OWN_WEIGHT + len(studies) - 1)), dtype=np.float64)
-
-
-def _mean_log_speedups(studies: Sequence[OtherStudy]) -> dict[Candidate, float]:
-    found: dict[Candidate, list[float]] = {}
-    for study in studies:
-        for candidate, value in study.log_speedups.items():
-            if not candidate.is_baseline:
-                found.setdefault(candidate, []).append(value)
-    return {candidate: float(np.mean(values)) for candidate, values in found.items()}
-
-
-def _spread(studies: Sequence[OtherStudy], means: Mapping[Candidate, float]) -> float:
-    """Standard deviation between studies, shrunk towards what is typical."""
-    squares, num = 0.0, 0
-    for study in studies:
-        for candidate, value in study.log_speedups.items():
-            if candidate in means:
-                squares, num = squares + (value - means[candidate]) ** 2, num + 1
-    num -= len(means)  # as many means were fitted
-    weight = 4.0
-    variance = (weight * _TYPICAL_SPREAD**2 + squares) / (weight + max(num, 0))
-    return max(_LEAST_SPREAD, math.sqrt(variance))

@@ -163,11 +163,14 @@ def own_noise(
     return np.array(own, dtype=np.float64)
 
 
-def scale_of(surprise: Array, inverse: Array) -> float:
-    """Factor of the standard deviations: how surprising the losses were, given the prior."""
+def scale_of(surprise: Array, inverse: Array, before: float = _SCALE) -> float:
+    """Factor of the standard deviations: how surprising the losses were, given the prior.
+
+    `before` is what it is as long as nothing is measured.
+    """
     num = len(surprise) - 1  # the baseline's loss is 0 by definition
     square = float(surprise @ inverse @ surprise)
-    return float(np.sqrt((_SCALE_WEIGHT * _SCALE**2 + square) / (_SCALE_WEIGHT + num)))
+    return float(np.sqrt((_SCALE_WEIGHT * before**2 + square) / (_SCALE_WEIGHT + num)))
 
 
 def features_of(candidates: Sequence[Candidate]) -> Array:

@@ -80,7 +80,7 @@ def test_speeds_of_the_same_or_an_unknown_processor_tell_something(processor: st
     others = others_of(on_cpu(NEW), [on_cpu(s, processor=processor) for s in OTHERS])
 
     assert others is not None
-    assert others.log_speedups.keys() == set(KNOWN) - {BASELINE}
+    assert others.speedups.means.keys() == set(KNOWN) - {BASELINE}
 
 
 @pytest.mark.parametrize("change", [{"processor": "New 2"}, {"num_threads": 2}, None])

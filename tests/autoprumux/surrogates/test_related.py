@@ -102,14 +102,6 @@ def test_the_covariance_is_symmetric_and_positive():
     assert np.linalg.eigvalsh(covariance).min() > 0
 
 
-def test_speeds_are_means_and_spread_with_how_much_they_differ():
-    alike, apart = Others(ALIKE), Others([study("a", 0.2, 0.1, 0.02), study("b", 0.2, 0.1, 0.4)])
-
-    assert alike.log_speedups[GRID[3]] == pytest.approx(speeds(0.1)[GRID[3]])
-    assert alike.speedup_spread < 0.06
-    assert apart.speedup_spread > 0.3
-
-
 def test_no_more_than_the_first_studies_count():
     studies = [study(str(number), 0.2, 0.1) for number in range(MAX_STUDIES + 3)]
 
