@@ -196,7 +196,7 @@ def test_an_unusable_option_is_refused(timers, arguments, message):
 
 
 def test_a_busy_machine_is_told(study, monkeypatch):
-    def noisy(self, shapes, limit_s):
+    def noisy(self, shapes, limit_s, between=None):
         timings, num_rounds = FakeTimer.quiet(self, shapes, limit_s)
         return [
             replace(t, share=t.share * (9 if i % 2 else 1)) for i, t in enumerate(timings)
