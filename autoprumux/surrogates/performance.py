@@ -201,7 +201,7 @@ class PerformanceModel:
         others = self._others.speedups
         told = {c: value for c, value in others.means.items() if c not in self._measured}
         own_stds = dict(zip(known, others.stds(list(known)).tolist(), strict=True))
-        errors = others.errors_of_means() | own_stds
+        errors = others.errors | own_stds
         self._speedups = SpeedupModel(told | known, errors, expected=self._calibrated)
 
     def _fit_losses(self, points: Sequence[Candidate]) -> LossModel:

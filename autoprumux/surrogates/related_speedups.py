@@ -41,6 +41,9 @@ class OtherSpeedups:
         self._counts = np.array([len(values) for values in found.values()], dtype=np.float64)
         variances = [float(np.var(values)) for values in found.values()]
         self._squares = self._counts * np.array(variances, dtype=np.float64)
+        errors = self.stds(list(self.means)) / np.sqrt(self._counts)
+        self.errors = dict(zip(self.means, errors.tolist(), strict=True))
+        """Standard deviation of each mean around what all tasks share."""
 
     def stds(self, candidates: Sequence[Candidate]) -> Array:
         """`sd` of `M` candidates, `(M,)`; 0 if no study tells a speed-up."""
@@ -50,8 +53,3 @@ class OtherSpeedups:
         told = _WEIGHT * _TYPICAL_STD**2 + near @ self._squares
         variances = told / (_WEIGHT + near @ (self._counts - 1.0))  # a mean was fitted to each
         return np.asarray(np.sqrt(np.maximum(variances, _LEAST_STD**2)), dtype=np.float64)
-
-    def errors_of_means(self) -> dict[Candidate, float]:
-        """Yield the standard deviation of each mean around what all tasks share."""
-        stds = self.stds(list(self.means)) / np.sqrt(self._counts)
-        return dict(zip(self.means, stds.tolist(), strict=True))

@@ -54,8 +54,8 @@ def test_studies_that_agree_to_the_last_digit_are_not_believed_so():
 
 
 def test_the_mean_of_more_studies_is_surer():
-    two = OtherSpeedups([{DENSE: 1.4}, {DENSE: 1.6}]).errors_of_means()
-    eight = OtherSpeedups([{DENSE: 1.4}, {DENSE: 1.6}] * 4).errors_of_means()
+    two = OtherSpeedups([{DENSE: 1.4}, {DENSE: 1.6}]).errors
+    eight = OtherSpeedups([{DENSE: 1.4}, {DENSE: 1.6}] * 4).errors
 
     assert eight[DENSE] < 0.6 * two[DENSE]
 
@@ -63,7 +63,7 @@ def test_the_mean_of_more_studies_is_surer():
 def test_where_no_study_tells_speeds_nothing_is_added():
     nothing = OtherSpeedups([{}, {Candidate(1, 0.0): 0.0}])
 
-    assert nothing.means == nothing.errors_of_means() == {}
+    assert nothing.means == nothing.errors == {}
     assert np.array_equal(nothing.stds([DENSE, SPARSE]), [0.0, 0.0])
 
 
