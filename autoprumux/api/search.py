@@ -117,6 +117,8 @@ def _search(
             _announce(config, evaluator.data_fingerprint, shown)
             if config.search.calibrate:
                 calibrate_first(config, database, shown.announce, stop)
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt  # it may have come while a calibration was looked for
             noted = NoteWriter(shown, database, config.name)
             outcome = run_study(config, database, evaluator, noted, artifacts=artifacts, stop=stop)
             noted.write_all()

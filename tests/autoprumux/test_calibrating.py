@@ -146,11 +146,14 @@ def search(tmp_path, monkeypatch):
 
 
 def test_a_search_calibrates_before_its_first_trial_if_asked(search):
+    told_to_stop = threading.Event()
+
     def calibrate(config, database, report, stop):
+        assert stop is told_to_stop
         raise AskedError
 
     with pytest.raises(AskedError):
-        search(CONFIG, calibrate)
+        search(CONFIG, calibrate, told_to_stop)
     with pytest.raises(NoBaselineError, match="Nothing is trained here"):
         search(replace(CONFIG, search=SearchConfig()), calibrate)
 
@@ -168,3 +171,10 @@ def test_a_calibration_that_is_to_stop_ends_before_its_next_pass(timers, databas
     assert told == ["timing 10 untrained models for at most 105 s"]
     calibrate_first(CONFIG, database, told.append)  # nothing was stored, so it is made now
     assert told[-1].startswith("calibrated as profile fake-b64: ")
+
+
+def test_a_search_that_is_to_stop_while_a_calibration_is_looked_for_trains_nothing(search):
+    stop = threading.Event()
+
+    with pytest.raises(KeyboardInterrupt):
+        search(CONFIG, lambda *_: stop.set(), stop)
