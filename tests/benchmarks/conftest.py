@@ -11,26 +11,16 @@ def benchmark():
     yield from imported_benchmark()
 
 
-@pytest.fixture
-def tables(benchmark):
-    return sys.modules["search_tables"]
+def _part(name):
+    @pytest.fixture
+    def part(benchmark):
+        return sys.modules[name]
+
+    return part
 
 
-@pytest.fixture
-def rivals(benchmark):
-    return sys.modules["search_rivals"]
-
-
-@pytest.fixture
-def report(benchmark):
-    return sys.modules["search_report"]
-
-
-@pytest.fixture
-def oracle(benchmark):
-    return sys.modules["search_oracle"]
-
-
-@pytest.fixture
-def checks(benchmark):
-    return sys.modules["search_checks"]
+tables = _part("search_tables")
+rivals = _part("search_rivals")
+report = _part("search_report")
+oracle = _part("search_oracle")
+checks = _part("search_checks")

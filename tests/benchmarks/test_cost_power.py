@@ -26,8 +26,17 @@ def test_each_power_has_a_row_and_the_package_keeps_its_own(
     asked = ["--family", "tuning", "--tables", "2", "--thin", "21", "--powers", "1", "0"]
     monkeypatch.setattr("sys.argv", ["cost_power.py", *asked, "--out", str(out)])
 
+    seen, replay = [], cost_power.replay_search
+
+    def remember(*arguments, **options):
+        seen.append(acquisition.COST_POWER)
+        return replay(*arguments, **options)
+
+    monkeypatch.setattr(cost_power, "replay_search", remember)
+
     cost_power.main()
 
+    assert seen == [1.0, 1.0, 0.0, 0.0]
     record = json.loads(out.read_text(encoding="utf-8"))
     assert record["num_searches"] == 2
     assert [row["power"] for row in record["rows"]] == [1.0, 0.0]
