@@ -15,7 +15,7 @@ and so likes small safe steps; the chance, with which the fastest one left is fo
 S is at most the speed-up of any measured candidate with at least the same N and s.
 
 With c = 1 cheap candidates that teach little go first: a sparsity of a width that is trained
-already, where another width would tell more. That costs trials and saves no minutes in the end
+already, where another width would tell more. That costs trials and hardly saves minutes in the end
 (Lee et al. 2020, "Cost-aware Bayesian optimization", find the same of expected improvement).
 
 While other processes train candidates that may become the best, v(b) is what they may find: the
@@ -41,8 +41,8 @@ _CHANCE_WEIGHT = 1.0 / 3.0
 family of `benchmarks/search.py`)."""
 
 COST_POWER = 0.5
-"""`c`. Of the values between 0 and 1 it needs the fewest trials of those that need no more minutes
-than 1 does (`benchmarks/cost_power.py`)."""
+"""`c`. Searches of recorded grids need fewer trials than with 1, and as many minutes to within 2 %
+(`benchmarks/cost_power.py`)."""
 
 NEAR_TIE = 0.05
 """Scores that differ by at most this share count as equal, so that the noise of a throughput
